@@ -1,0 +1,5 @@
+//! Data, synthetic scenes, losses, metrics, training and evaluation for burn-love.
+
+pub mod data;
+pub mod metrics;
+pub mod synth;

@@ -138,7 +138,7 @@ impl<B: Backend> HieraBlock<B> {
             self.attn.forward(normed)
         } else {
             let windows = window_partition(normed, self.window); // [B·windows, window, window, C]
-            let padded = [h, w].map(|side| side.next_multiple_of(self.window) / pool);
+            let padded = [h, w].map(|side| side.div_ceil(self.window) * (self.window / pool));
             let windows = self.attn.forward(windows);
             let [_, hs, ws, _] = shortcut.dims();
             window_unpartition(windows, batch, padded, [hs, ws])

@@ -1,0 +1,106 @@
+//! The transformer block that ViT (pre-norm) and RoBERTa (post-norm) share.
+//!
+//! Hugging Face, `modeling_vit.py: ViTLayer` and `modeling_roberta.py: RobertaLayer`. The two files name the same
+//! parts differently; the key tables of [`crate::weights`] say how.
+
+use burn::{
+    nn::{Linear, LinearConfig},
+    prelude::*,
+};
+
+use crate::ops::{self, LayerNorm, LayerNormConfig};
+
+/// Sizes of an [`EncoderBlock`].
+#[derive(Config, Debug)]
+pub struct EncoderBlockConfig {
+    /// Width D.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the MLP's hidden layer.
+    pub mlp_width: usize,
+    /// Added to the norms' variances.
+    pub epsilon: f64,
+    /// Norm before each branch (ViT) instead of after each sum (RoBERTa).
+    pub pre_norm: bool,
+}
+
+/// Self-attention and an MLP, each with a residual. See the [module docs](self).
+#[derive(Module, Debug)]
+pub struct EncoderBlock<B: Backend> {
+    /// Queries, `D → D`.
+    pub query: Linear<B>,
+    /// Keys, `D → D`.
+    pub key: Linear<B>,
+    /// Values, `D → D`.
+    pub value: Linear<B>,
+    /// Output of the attention, `D → D`.
+    pub attention_output: Linear<B>,
+    /// Norm of the attention branch.
+    pub attention_norm: LayerNorm<B>,
+    /// Expansion of the MLP.
+    pub intermediate: Linear<B>,
+    /// Contraction of the MLP.
+    pub output: Linear<B>,
+    /// Norm of the MLP branch.
+    pub output_norm: LayerNorm<B>,
+    /// Attention heads.
+    pub heads: usize,
+    /// Norm before each branch instead of after each sum.
+    pub pre_norm: bool,
+}
+
+impl EncoderBlockConfig {
+    /// Builds the block with fresh weights.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> EncoderBlock<B> {
+        let d = self.width;
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let norm = || LayerNormConfig::new(d).with_epsilon(self.epsilon).init(device);
+        EncoderBlock {
+            query: linear(d, d),
+            key: linear(d, d),
+            value: linear(d, d),
+            attention_output: linear(d, d),
+            attention_norm: norm(),
+            intermediate: linear(d, self.mlp_width),
+            output: linear(self.mlp_width, d),
+            output_norm: norm(),
+            heads: self.heads,
+            pre_norm: self.pre_norm,
+        }
+    }
+}
+
+impl<B: Backend> EncoderBlock<B> {
+    /// Refines each position in the context of all.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[B, L, D]`
+    /// - `padding`: `[B, L]`, true at positions to ignore
+    pub fn forward(&self, x: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
+        if self.pre_norm {
+            let x = x.clone() + self.attention(self.attention_norm.forward(x), padding);
+            x.clone() + self.mlp(self.output_norm.forward(x))
+        } else {
+            let x = self
+                .attention_norm
+                .forward(x.clone() + self.attention(x, padding));
+            self.output_norm.forward(x.clone() + self.mlp(x))
+        }
+    }
+
+    fn attention(&self, x: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
+        let [b, l, d] = x.dims();
+        let split = |x: Tensor<B, 3>| x.reshape([b, l, self.heads, d / self.heads]).swap_dims(1, 2);
+        let query = split(self.query.forward(x.clone())); // [B, heads, L, D/heads]
+        let key = split(self.key.forward(x.clone()));
+        let value = split(self.value.forward(x));
+        let x = ops::attention(query, key, value, padding);
+        self.attention_output
+            .forward(x.swap_dims(1, 2).reshape([b, l, d]))
+    }
+
+    fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.output.forward(ops::gelu(self.intermediate.forward(x)))
+    }
+}

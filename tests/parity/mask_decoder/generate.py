@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import WIDTH, mask_decoder, random, randomize, save
 
 H, W = 4, 6
-model = randomize(mask_decoder(dynamic_multimask_via_stability=True), 1)
 inputs = {
     "image": random(2, 2, WIDTH, H, W),
     "image_position": random(3, 1, WIDTH, H, W),
@@ -21,32 +20,34 @@ inputs = {
 }
 
 
-def run(multimask):
-    return model(
-        image_embeddings=inputs["image"],
-        image_pe=inputs["image_position"],
-        sparse_prompt_embeddings=inputs["sparse"],
-        dense_prompt_embeddings=inputs["dense"],
-        multimask_output=multimask,
-        repeat_image=False,
-        high_res_features=[inputs["stride4"], inputs["stride8"]],
-    )
+def run(model, multimask, stability):
+    model.dynamic_multimask_via_stability = stability
+    with torch.no_grad():
+        return model(
+            image_embeddings=inputs["image"],
+            image_pe=inputs["image_position"],
+            sparse_prompt_embeddings=inputs["sparse"],
+            dense_prompt_embeddings=inputs["dense"],
+            multimask_output=multimask,
+            repeat_image=False,
+            high_res_features=[inputs["stride4"], inputs["stride8"]],
+        )
 
 
-outputs = {}
-with torch.no_grad():
-    for name, multimask, stability in [("single", False, False), ("candidates", True, False), ("stable", False, True)]:
-        model.dynamic_multimask_via_stability = stability
-        if stability:
-            scores = model._get_stability_scores(outputs["single.masks"]).flatten().sort().values
-            assert scores[1] - scores[0] > 1e-2, scores
-            model.dynamic_multimask_stability_thresh = scores.mean().item()
-        masks, iou, tokens, score = run(multimask)
-        outputs |= {f"{name}.masks": masks, f"{name}.iou": iou, f"{name}.tokens": tokens, f"{name}.score": score}
-best = outputs["candidates.iou"].topk(2).values
-assert (best[:, 0] - best[:, 1] >= 1e-2).all(), best
-logits = outputs["single.masks"].abs()
-delta = model.dynamic_multimask_stability_delta
-assert ((logits - delta).abs() > 1e-5).all()
-outputs["stability_threshold"] = torch.tensor([model.dynamic_multimask_stability_thresh])
+def decisions_are_clear(model):
+    """Sets a stability threshold between the two images' scores; false if any choice is close."""
+    single, candidates = run(model, False, False), run(model, True, False)
+    scores = model._get_stability_scores(single[0]).flatten().sort().values
+    model.dynamic_multimask_stability_thresh = scores.mean().item()
+    best = candidates[1].topk(2).values
+    shifted = (single[0].abs() - model.dynamic_multimask_stability_delta).abs()
+    return scores[1] - scores[0] > 1e-2 and (best[:, 0] - best[:, 1]).min() >= 1e-2 and shifted.min() > 1e-5
+
+
+models = (randomize(mask_decoder(dynamic_multimask_via_stability=True), seed) for seed in range(1, 100))
+model = next(filter(decisions_are_clear, models))
+outputs = {"stability_threshold": torch.tensor([model.dynamic_multimask_stability_thresh])}
+for name, flags in {"single": (False, False), "candidates": (True, False), "stable": (False, True)}.items():
+    masks, iou, tokens, score = run(model, *flags)
+    outputs |= {f"{name}.masks": masks, f"{name}.iou": iou, f"{name}.tokens": tokens, f"{name}.score": score}
 save(model, inputs | outputs)

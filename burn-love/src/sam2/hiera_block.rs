@@ -1,0 +1,210 @@
+//! One block of Hiera: windowed or global attention, with query pooling where a stage begins.
+//!
+//! SAM 2, `backbones/hieradet.py: MultiScaleBlock, MultiScaleAttention` and `backbones/utils.py`.
+//! Checkpoint keys: `image_encoder.trunk.blocks.{i}.*`.
+
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    prelude::*,
+    tensor::module::max_pool2d,
+};
+
+use super::mlp::{Activation, Mlp, MlpConfig, linear};
+use crate::ops::{LayerNorm, LayerNormConfig, attention};
+
+/// Sizes of a [`HieraBlock`].
+#[derive(Config, Debug)]
+pub struct HieraBlockConfig {
+    /// Channels in.
+    pub width: usize,
+    /// Channels out; they differ from `width` where a stage begins.
+    pub width_out: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Side of the attention windows in tokens; 0 attends globally.
+    #[config(default = 0)]
+    pub window: usize,
+    /// Stride of the pooling of queries and shortcut; 1 pools nothing.
+    #[config(default = 1)]
+    pub pool: usize,
+    /// Hidden width of the MLP as a multiple of `width_out`.
+    #[config(default = 4.0)]
+    pub mlp_ratio: f64,
+}
+
+/// Attention over one grid or over many windows at once, with optional query pooling.
+#[derive(Module, Debug)]
+pub struct HieraAttention<B: Backend> {
+    /// Joint projection to queries, keys and values.
+    pub qkv: Linear<B>,
+    /// Output projection.
+    pub proj: Linear<B>,
+    /// Attention heads.
+    pub heads: usize,
+    /// Stride of the query pooling.
+    pub pool: usize,
+}
+
+/// One block. See the [module docs](self).
+#[derive(Module, Debug)]
+pub struct HieraBlock<B: Backend> {
+    /// Norm before attention.
+    pub norm1: LayerNorm<B>,
+    /// Attention.
+    pub attn: HieraAttention<B>,
+    /// Norm before the MLP.
+    pub norm2: LayerNorm<B>,
+    /// Feed-forward part.
+    pub mlp: Mlp<B>,
+    /// Projection of the shortcut where the width changes.
+    pub proj: Option<Linear<B>>,
+    /// Side of the attention windows in tokens; 0 attends globally.
+    pub window: usize,
+}
+
+impl HieraBlockConfig {
+    /// Builds the block with fresh weights.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> HieraBlock<B> {
+        let (width, out) = (self.width, self.width_out);
+        let norm = |width| LayerNormConfig::new(width).with_epsilon(1e-6).init(device);
+        HieraBlock {
+            norm1: norm(width),
+            attn: HieraAttention {
+                qkv: LinearConfig::new(width, 3 * out).init(device),
+                proj: LinearConfig::new(out, out).init(device),
+                heads: self.heads,
+                pool: self.pool,
+            },
+            norm2: norm(out),
+            mlp: MlpConfig::new(out, (out as f64 * self.mlp_ratio) as usize, out, 2)
+                .with_activation(Activation::Gelu)
+                .init(device),
+            proj: (width != out).then(|| LinearConfig::new(width, out).init(device)),
+            window: self.window,
+        }
+    }
+}
+
+impl<B: Backend> HieraAttention<B> {
+    /// Attends within each of `N` grids.
+    ///
+    /// # Shapes
+    /// - `x`: `[N, H, W, C]`
+    /// - output: `[N, H / pool, W / pool, C_out]`
+    pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [n, h, w, _] = x.dims();
+        let [_, joint] = self.qkv.weight.dims();
+        let (width, length) = (joint / 3, h * w);
+        let head = width / self.heads;
+        let qkv = linear(&self.qkv, x)
+            .reshape([n, length, 3, self.heads, head])
+            .permute([2, 0, 3, 1, 4]); // [3, N, heads, H·W, head]
+        let part = |i: usize| {
+            let part = qkv.clone().slice([i..i + 1]);
+            part.reshape([n, self.heads, length, head])
+        };
+        let (mut q, k, v) = (part(0), part(1), part(2));
+        let (mut h, mut w) = (h, w);
+        if self.pool > 1 {
+            // Pooling is per channel, so the heads may lie in the batch dimension.
+            let grid = q.reshape([n * self.heads, h, w, head]);
+            let grid = pool_grid(grid, self.pool);
+            [h, w] = [grid.dims()[1], grid.dims()[2]];
+            q = grid.reshape([n, self.heads, h * w, head]);
+        }
+        let out = attention(q, k, v, None); // [N, heads, H'·W', head]
+        let out = out.swap_dims(1, 2).reshape([n, h, w, width]);
+        linear(&self.proj, out)
+    }
+}
+
+impl<B: Backend> HieraBlock<B> {
+    /// Runs the block.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, H, W, C]`
+    /// - output: `[B, H / pool, W / pool, C_out]`
+    pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [batch, h, w, _] = x.dims();
+        let pool = self.attn.pool;
+        let normed = self.norm1.forward(x.clone());
+        let shortcut = match &self.proj {
+            Some(proj) => pool_grid(linear(proj, normed.clone()), pool),
+            None => x,
+        };
+
+        let branch = if self.window == 0 {
+            self.attn.forward(normed)
+        } else {
+            let windows = window_partition(normed, self.window); // [B·windows, window, window, C]
+            let padded = [h, w].map(|side| side.div_ceil(self.window) * (self.window / pool));
+            let windows = self.attn.forward(windows);
+            let [_, hs, ws, _] = shortcut.dims();
+            window_unpartition(windows, batch, padded, [hs, ws])
+        };
+        let x = shortcut + branch;
+        let update = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + update
+    }
+}
+
+/// Max pooling of a channels-last grid; an odd last row or column is dropped.
+fn pool_grid<B: Backend>(x: Tensor<B, 4>, stride: usize) -> Tensor<B, 4> {
+    if stride == 1 {
+        return x;
+    }
+    let side = [stride, stride];
+    let x = x.permute([0, 3, 1, 2]); // BHWC → BCHW
+    max_pool2d(x, side, side, [0, 0], [1, 1], false).permute([0, 2, 3, 1]) // BCHW → BHWC
+}
+
+/// Cuts a grid into windows, zero-padding it at the bottom and at the right.
+///
+/// # Shapes
+/// - `x`: `[B, H, W, C]`
+/// - output: `[B·⌈H/window⌉·⌈W/window⌉, window, window, C]`
+fn window_partition<B: Backend>(x: Tensor<B, 4>, window: usize) -> Tensor<B, 4> {
+    let [b, h, w, c] = x.dims();
+    let [hp, wp] = [h, w].map(|side| side.next_multiple_of(window));
+    let x = match (hp - h, wp - w) {
+        (0, 0) => x,
+        (bottom, right) => x.pad([(0, 0), (0, bottom), (0, right), (0, 0)], 0.0),
+    };
+    let (rows, columns) = (hp / window, wp / window);
+    if columns == 1 {
+        return x.reshape([b * rows, window, window, c]);
+    }
+    x.reshape([b, rows, window, columns, window, c])
+        .permute([0, 1, 3, 2, 4, 5]) // [B, rows, columns, window, window, C]
+        .reshape([b * rows * columns, window, window, c])
+}
+
+/// Puts windows back into a grid of size `padded` and crops it to `size`.
+///
+/// # Shapes
+/// - `windows`: `[B·rows·columns, h, w, C]`
+/// - output: `[B, size[0], size[1], C]`
+fn window_unpartition<B: Backend>(
+    windows: Tensor<B, 4>,
+    batch: usize,
+    padded: [usize; 2],
+    size: [usize; 2],
+) -> Tensor<B, 4> {
+    let [_, h, w, c] = windows.dims();
+    let [hp, wp] = padded;
+    let (rows, columns) = (hp / h, wp / w);
+    let grid = if columns == 1 {
+        windows.reshape([batch, hp, wp, c])
+    } else {
+        windows
+            .reshape([batch, rows, columns, h, w, c])
+            .permute([0, 1, 3, 2, 4, 5]) // [B, rows, h, columns, w, C]
+            .reshape([batch, hp, wp, c])
+    };
+    if padded == size {
+        grid
+    } else {
+        grid.slice([0..batch, 0..size[0], 0..size[1]])
+    }
+}

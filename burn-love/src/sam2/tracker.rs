@@ -1,0 +1,191 @@
+//! Tracking one object through a video: prompted on the first frame, then carried forward by memory.
+//!
+//! SAM 2, `sam2_base.py: track_step` and `sam2_video_predictor.py`, for one object and forward propagation.
+//! Hole filling, which upstream does on CUDA only, is left out.
+
+use burn::{
+    prelude::*,
+    tensor::{DType, FloatDType},
+};
+
+use super::{
+    mask_decoder::MaskSelection,
+    memory_bank::{FrameMemory, MemoryBank},
+    model::{ImageFeatures, Sam2, SamHeadsOutput},
+    prompt_encoder::Points,
+};
+
+/// Choices of a [`Tracker`]. Tracked frames follow the model's config in all else.
+#[derive(Config, Debug, PartialEq)]
+pub struct TrackerConfig {
+    /// Prompted frame: take the candidate with the best predicted IoU rather than the single mask.
+    #[config(default = false)]
+    pub prompted_multimask: bool,
+    /// Prompted frame, single mask: fall back to the best candidate where the mask is unstable.
+    #[config(default = false)]
+    pub prompted_stability: bool,
+    /// Prompted frame: an object score of 0 or less empties the mask. If off, the object is taken as present, in
+    /// memory too.
+    #[config(default = true)]
+    pub prompted_object_gate: bool,
+    /// Tracked frames: an object score of 0 or less empties the mask.
+    #[config(default = true)]
+    pub tracked_object_gate: bool,
+    /// Whether the memory of the prompted frame is made from the binarised mask.
+    #[config(default = true)]
+    pub binarize_prompted: bool,
+    /// Whether stored spatial memories are rounded to bf16, as upstream stores them. Backends without bf16
+    /// keep f32.
+    #[config(default = true)]
+    pub round_memory: bool,
+    /// Length of the video in frames, if known beforehand.
+    pub frames: Option<usize>,
+}
+
+/// What names the object on the first frame.
+#[derive(Clone, Debug)]
+pub enum Prompt<B: Backend> {
+    /// Tokens from outside, `[B, n, D]`, taken as they are.
+    Tokens(Tensor<B, 3>),
+    /// Points or box corners, in pixels of the model's input image.
+    Points(Points<B>),
+}
+
+/// Starts tracking sessions.
+#[derive(Clone, Debug)]
+pub struct Tracker<'a, B: Backend> {
+    model: &'a Sam2<B>,
+    config: TrackerConfig,
+}
+
+/// One object in one video, between frames. Dropping it frees its memory.
+#[derive(Clone, Debug)]
+pub struct TrackSession<'a, B: Backend> {
+    tracker: Tracker<'a, B>,
+    bank: MemoryBank<B>,
+}
+
+/// The object in one frame.
+#[derive(Clone, Debug)]
+pub struct FrameOutput<B: Backend> {
+    /// Mask logits at a quarter of the image's resolution, `[B, 1, h, w]`.
+    pub low_res_logits: Tensor<B, 4>,
+    /// Logit of the object being there, `[B, 1]`.
+    pub object_score: Tensor<B, 2>,
+    /// Predicted IoU of the mask, `[B, 1]`.
+    pub iou: Tensor<B, 2>,
+}
+
+/// A frame's result and how it is remembered.
+struct Remembered<B: Backend> {
+    output: FrameOutput<B>,
+    memory: FrameMemory<B>,
+}
+
+impl<'a, B: Backend> Tracker<'a, B> {
+    /// A tracker that uses `model`.
+    pub fn new(model: &'a Sam2<B>, config: TrackerConfig) -> Self {
+        Self { model, config }
+    }
+
+    /// Segments the prompted object on the first frame and begins to track it.
+    ///
+    /// # Shapes
+    /// - `features`: of `B` first frames (of one video, `B` is 1)
+    pub fn start(
+        &self,
+        features: &ImageFeatures<B>,
+        prompt: Prompt<B>,
+    ) -> (TrackSession<'a, B>, FrameOutput<B>) {
+        let (model, config) = (self.model, &self.config);
+        let sparse = match prompt {
+            Prompt::Tokens(tokens) => tokens,
+            Prompt::Points(points) => model.sam_prompt_encoder.points(points, model.config.image_size),
+        };
+        let selection = match (config.prompted_multimask, config.prompted_stability) {
+            (true, _) => MaskSelection::Candidates,
+            (false, true) => MaskSelection::StableSingle,
+            (false, false) => MaskSelection::Single,
+        };
+        let heads = model.decode(model.unconditioned(features), features, sparse, selection);
+        let frame = self.remember(
+            features,
+            heads,
+            config.prompted_object_gate,
+            config.binarize_prompted,
+        );
+        let session = TrackSession {
+            tracker: self.clone(),
+            bank: MemoryBank::new(model, frame.memory, config.frames),
+        };
+        (session, frame.output)
+    }
+
+    /// Gates the mask and encodes the frame's memory.
+    fn remember(
+        &self,
+        features: &ImageFeatures<B>,
+        heads: SamHeadsOutput<B>,
+        gate: bool,
+        binarize: bool,
+    ) -> Remembered<B> {
+        let (logits, present) = if gate {
+            (heads.gated_logits(), heads.present())
+        } else {
+            (heads.low_res_logits, heads.object_score.ones_like())
+        };
+        let spatial = self
+            .model
+            .encode_memory(features, logits.clone(), present.clone(), binarize);
+        Remembered {
+            memory: FrameMemory {
+                spatial: if self.config.round_memory {
+                    round_to_bf16(spatial)
+                } else {
+                    spatial
+                },
+                pointer: self.model.object_pointer(heads.mask_token, present),
+            },
+            output: FrameOutput {
+                low_res_logits: logits,
+                object_score: heads.object_score,
+                iou: heads.iou,
+            },
+        }
+    }
+}
+
+impl<B: Backend> TrackSession<'_, B> {
+    /// Finds the object in the next frame and remembers it.
+    pub fn step(&mut self, features: &ImageFeatures<B>) -> FrameOutput<B> {
+        let model = self.tracker.model;
+        let [batch, _, _, _] = features.neck.stride16.dims();
+        let embedding = model.conditioned(features, self.bank.memories(model));
+        let selection = if model.config.memory.multimask_tracking {
+            MaskSelection::Candidates
+        } else {
+            MaskSelection::StableSingle
+        };
+        let sparse = model.sam_prompt_encoder.no_points(batch);
+        let heads = model.decode(embedding, features, sparse, selection);
+        let gate = self.tracker.config.tracked_object_gate;
+        let frame = self.tracker.remember(features, heads, gate, false);
+        self.bank.push(frame.memory);
+        frame.output
+    }
+
+    /// Index of the frame that [`step`](Self::step) takes next; the prompted one has index 0.
+    pub fn next_frame(&self) -> usize {
+        self.bank.next_frame()
+    }
+}
+
+/// Rounds to the nearest bf16 and keeps the type.
+fn round_to_bf16<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    // DEVIATION: without bf16 on the device (WebGPU) memories stay f32, a little more exact than upstream's.
+    if !B::supports_dtype(&x.device(), DType::BF16) {
+        return x;
+    }
+    let dtype: FloatDType = x.dtype().into();
+    x.cast(FloatDType::BF16).cast(dtype)
+}

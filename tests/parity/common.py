@@ -1,0 +1,185 @@
+"""Shared by the SAM 2 cases: pinned versions, seeded weights, small models, fixtures.
+
+Run a case with `python generate.py` inside its folder. Needs sam2==1.1.0, torch, safetensors and numpy on a CPU.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam.mask_decoder import MaskDecoder
+from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
+
+assert version("sam2") == "1.1.0", version("sam2")
+torch.use_deterministic_algorithms(True)
+torch.set_num_threads(1)
+
+IMAGE = 96
+WIDTH = 32
+MEMORY = 16
+MLP = 48
+CHANNELS = [8, 16, 32, 64]
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def randomize(module, seed):
+    """Seeded values for every tensor, those that start at zero too; activations stay O(1)."""
+    g = generator(seed)
+    with torch.no_grad():
+        for name, tensor in sorted(module.state_dict().items()):
+            leaf = name.rsplit(".", 1)[-1]
+            noise = torch.randn(tensor.shape, generator=g)
+            if leaf == "gamma":
+                value = 0.5 + 0.2 * noise
+            elif leaf == "bias":
+                value = 0.2 * noise
+            elif leaf == "weight" and tensor.ndim == 1:
+                value = 1.0 + 0.2 * noise
+            elif leaf == "weight" and tensor.ndim > 1 and "embed" not in name and "token." not in name and "tokens." not in name:
+                value = noise * (tensor[0].numel() ** -0.5)
+            else:
+                value = 0.7 * noise
+            tensor.copy_(value)
+    return module.eval()
+
+
+def random(seed, *shape):
+    return torch.randn(shape, generator=generator(seed))
+
+
+def random_images(seed, *shape):
+    """Bytes of smooth random pictures, and the pixels a model sees: bytes / 64 - 2."""
+    noise = torch.rand(shape, generator=generator(seed))
+    smooth = nn.functional.interpolate(noise[..., ::8, ::8], size=shape[-2:], mode="bilinear")
+    pixels = ((0.7 * smooth + 0.3 * noise) * 255).to(torch.uint8)
+    return pixels, pixels.float() / 64 - 2
+
+
+def hiera():
+    return Hiera(
+        embed_dim=CHANNELS[0],
+        num_heads=1,
+        stages=(1, 2, 2, 1),
+        window_spec=(8, 5, 6, 3),  # 5 does not divide the second stage: windows are padded
+        global_att_blocks=(4,),
+        window_pos_embed_bkg_spatial_size=(3, 4),
+    )
+
+
+def neck():
+    return FpnNeck(
+        position_encoding=PositionEmbeddingSine(WIDTH, normalize=True, temperature=10000),
+        d_model=WIDTH,
+        backbone_channel_list=CHANNELS[::-1],
+        fpn_top_down_levels=[2, 3],
+        fpn_interp_model="nearest",
+    )
+
+
+def memory_attention(size):
+    rope = dict(rope_theta=10000.0, feat_sizes=size, embedding_dim=WIDTH, num_heads=1, downsample_rate=1)
+    return MemoryAttention(
+        d_model=WIDTH,
+        pos_enc_at_input=True,
+        layer=MemoryAttentionLayer(
+            activation="relu",
+            dim_feedforward=MLP,
+            dropout=0.1,
+            pos_enc_at_attn=False,
+            self_attention=RoPEAttention(**rope),
+            d_model=WIDTH,
+            pos_enc_at_cross_attn_keys=True,
+            pos_enc_at_cross_attn_queries=False,
+            cross_attention=RoPEAttention(**rope, rope_k_repeat=True, kv_in_dim=MEMORY),
+        ),
+        num_layers=2,
+    )
+
+
+def memory_encoder():
+    return MemoryEncoder(
+        out_dim=MEMORY,
+        position_encoding=PositionEmbeddingSine(MEMORY, normalize=True, temperature=10000),
+        mask_downsampler=MaskDownSampler(embed_dim=WIDTH, kernel_size=3, stride=2, padding=1),
+        fuser=Fuser(CXBlock(dim=WIDTH, kernel_size=7, padding=3, use_dwconv=True), num_layers=2),
+        in_dim=WIDTH,
+    )
+
+
+def mask_decoder(**extra):
+    return MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, mlp_dim=MLP, num_heads=8),
+        transformer_dim=WIDTH,
+        iou_head_depth=3,
+        iou_head_hidden_dim=24,
+        use_high_res_features=True,
+        iou_prediction_use_sigmoid=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        use_multimask_token_for_obj_ptr=True,
+        **extra,
+    )
+
+
+def sam2(cls, generation, **extra):
+    """A whole small model with the flags of generation "2.0" or "2.1"."""
+    new = generation == "2.1"
+    model = cls(
+        image_encoder=ImageEncoder(hiera(), neck(), scalp=1),
+        memory_attention=memory_attention((IMAGE // 16, IMAGE // 16)),
+        memory_encoder=memory_encoder(),
+        num_maskmem=4,
+        max_obj_ptrs_in_encoder=5,
+        image_size=IMAGE,
+        sigmoid_scale_for_mem_enc=20.0,
+        sigmoid_bias_for_mem_enc=-10.0,
+        use_mask_input_as_output_without_sam=True,
+        directly_add_no_mem_embed=True,
+        use_high_res_features_in_sam=True,
+        multimask_output_in_sam=True,
+        iou_prediction_use_sigmoid=True,
+        use_obj_ptrs_in_encoder=True,
+        only_obj_ptrs_in_the_past_for_eval=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        fixed_no_obj_ptr=True,
+        multimask_output_for_tracking=True,
+        use_multimask_token_for_obj_ptr=True,
+        multimask_min_pt_num=0,
+        multimask_max_pt_num=1,
+        use_mlp_for_obj_ptr_proj=True,
+        add_tpos_enc_to_obj_ptrs=new,
+        proj_tpos_enc_in_obj_ptrs=new,
+        use_signed_tpos_enc_to_obj_ptrs=new,
+        no_obj_embed_spatial=new,
+        **extra,
+    )
+    model.sam_mask_decoder = mask_decoder()  # SAM2Base fixes its MLP at 2048 channels
+    return model
+
+
+def save(module, tensors, limit=3_000_000):
+    """Writes fixture.safetensors beside the calling script: the state dict under `state.` and all tensors."""
+    path = Path(sys.argv[0]).resolve().parent / "fixture.safetensors"
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    state = {f"state.{name}": t.detach().contiguous().clone() for name, t in module.state_dict().items()}
+    for name, tensor in tensors.items():
+        assert not tensor.is_floating_point() or tensor.isfinite().all(), name
+        print(f"{name:32} {tuple(tensor.shape)!s:20} {tensor.float().abs().max():.3g}")
+    save_file(state | tensors, path, metadata={"sam2": version("sam2"), "torch": torch.__version__})
+    size = path.stat().st_size
+    assert size <= limit, size
+    print(f"{path.name}: {size} bytes, {len(state)} weights")

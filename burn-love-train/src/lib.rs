@@ -1,5 +1,6 @@
 //! Data, synthetic scenes, losses, metrics, training and evaluation for burn-love.
 
+pub mod config;
 pub mod data;
 pub mod metrics;
 pub mod synth;

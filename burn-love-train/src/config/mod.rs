@@ -1,0 +1,215 @@
+//! The one config of a run: model, training, data, evaluation.
+//!
+//! Presets are TOML files that name what differs from the defaults; a config file and `--set key=value` override them
+//! in that order. A key that does not exist is an error that names the nearest one that does.
+
+mod presets;
+mod resolve;
+
+use std::path::PathBuf;
+
+use burn_love::love::{LoveConfig, Trainable};
+use serde::{Deserialize, Serialize};
+
+pub use presets::{PRESETS, Preset};
+pub use resolve::{ConfigError, Source, resolve, write_config};
+
+/// Version of the config's keys; a file of another version is refused.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The resolved config of a run, as `config.toml` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Version of the keys.
+    pub format_version: u32,
+    /// What is learned, how, and for how long.
+    pub train: TrainConfig,
+    /// Which rows are used.
+    pub data: DataConfig,
+    /// How predictions are judged.
+    pub eval: EvalConfig,
+    /// Files of pre-trained parts.
+    pub weights: WeightsConfig,
+    /// The model.
+    #[serde(flatten)]
+    pub model: LoveConfig,
+}
+
+/// What is learned, how, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Optimizer steps; 0 stands for `epochs` epochs.
+    pub steps: usize,
+    /// Passes over the training rows, where `steps` is 0.
+    pub epochs: usize,
+    /// Rows in a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches whose gradients are averaged for one optimizer step.
+    pub accumulation: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Optimizer steps of linear warm-up.
+    pub warmup_steps: usize,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// AdamW's first beta.
+    pub beta_1: f64,
+    /// AdamW's second beta.
+    pub beta_2: f64,
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+    /// Largest norm of all gradients together; 0 for no clipping.
+    pub clip_norm: f64,
+    /// Weight of the mask's binary cross-entropy.
+    pub lambda_bce: f64,
+    /// Weight of the mask's DICE loss.
+    pub lambda_dice: f64,
+    /// Weight of the object score's binary cross-entropy; the paper has none.
+    pub lambda_object: f64,
+    /// Divisor inside DICE; with 1000, an empty target has almost no gradient.
+    pub dice_scale: f64,
+    /// Frames behind the prompted one whose masks are learned too, by tracking; the paper has none.
+    pub tracked_frames: usize,
+    /// Seed of weights, order and dropout.
+    pub seed: u64,
+    /// Optimizer steps between checkpoints; 0 for one at the end only.
+    pub checkpoint_every: usize,
+    /// Checkpoints kept besides the best one.
+    pub keep_checkpoints: usize,
+    /// Optimizer steps between validations; 0 for one per epoch.
+    pub validate_every: usize,
+    /// Optimizer steps between lines of the log.
+    pub log_every: usize,
+    /// Whether SAM 2's mask decoder learns.
+    pub mask_decoder: bool,
+    /// Whether SAM 2's prompt encoder learns.
+    pub prompt_encoder: bool,
+    /// Whether SAM 2's image encoder learns.
+    pub image_encoder: bool,
+    /// Whether SAM 2's memory learns.
+    pub memory: bool,
+    /// Whether the audio encoder learns.
+    pub audio_encoder: bool,
+    /// Whether the vision encoder learns.
+    pub vision_encoder: bool,
+    /// Whether the text encoder learns.
+    pub text_encoder: bool,
+}
+
+/// Which rows are used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataConfig {
+    /// Whether rows that name nothing are trained on.
+    pub include_null: bool,
+}
+
+/// How predictions are judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalConfig {
+    /// Probability above which a pixel counts for J.
+    pub threshold: f64,
+    /// Probability above which a pixel counts for S.
+    pub null_threshold: f64,
+    /// Rows in one of the protocol's batches.
+    pub batch_size: usize,
+}
+
+/// Files of pre-trained parts; an empty path is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsConfig {
+    /// SAM 2.
+    pub sam2: PathBuf,
+    /// ViT.
+    pub vision: PathBuf,
+    /// VGGish.
+    pub audio: PathBuf,
+    /// RoBERTa.
+    pub text: PathBuf,
+    /// `tokenizer.json`; the embedded one if empty.
+    pub tokenizer: PathBuf,
+}
+
+impl Config {
+    /// The embedded default. It has no pre-trained parts, so everything learns, and tracking too.
+    pub fn nano() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            train: TrainConfig {
+                epochs: 4,
+                batch_size: 8,
+                accumulation: 1,
+                lr: 1e-3,
+                lambda_object: 0.5,
+                dice_scale: 1.0,
+                tracked_frames: 1,
+                image_encoder: true,
+                memory: true,
+                audio_encoder: true,
+                vision_encoder: true,
+                text_encoder: true,
+                ..TrainConfig::paper()
+            },
+            data: DataConfig { include_null: true },
+            eval: EvalConfig { threshold: 0.4, null_threshold: 0.5, batch_size: 4 },
+            weights: WeightsConfig::default(),
+            model: LoveConfig::nano(),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The paper's recipe, with the defaults of its code base where it is silent.
+    pub fn paper() -> Self {
+        Self {
+            steps: 0,
+            epochs: 10,
+            batch_size: 8,
+            accumulation: 2,
+            lr: 1e-4,
+            warmup_steps: 100,
+            weight_decay: 0.0,
+            beta_1: 0.9,
+            beta_2: 0.95,
+            epsilon: 1e-8,
+            clip_norm: 1.0,
+            lambda_bce: 1.0,
+            lambda_dice: 1.0,
+            lambda_object: 0.0,
+            dice_scale: 1000.0,
+            tracked_frames: 0,
+            seed: 0,
+            checkpoint_every: 500,
+            keep_checkpoints: 2,
+            validate_every: 0,
+            log_every: 10,
+            mask_decoder: true,
+            prompt_encoder: true,
+            image_encoder: false,
+            memory: false,
+            audio_encoder: false,
+            vision_encoder: false,
+            text_encoder: false,
+        }
+    }
+
+    /// Which parts of the model learn.
+    pub fn trainable(&self) -> Trainable {
+        Trainable {
+            mask_decoder: self.mask_decoder,
+            prompt_encoder: self.prompt_encoder,
+            image_encoder: self.image_encoder,
+            memory: self.memory,
+            audio_encoder: self.audio_encoder,
+            vision_encoder: self.vision_encoder,
+            text_encoder: self.text_encoder,
+        }
+    }
+
+    /// Optimizer steps of the whole run on `rows` rows: whole micro-batches, the last of an epoch possibly smaller.
+    pub fn total_steps(&self, rows: usize) -> usize {
+        if self.steps > 0 {
+            return self.steps;
+        }
+        (self.epochs * rows.div_ceil(self.batch_size)).div_ceil(self.accumulation)
+    }
+}

@@ -1,0 +1,373 @@
+//! Preset < config file < `--set`: merging, with every key checked against those that exist.
+
+use std::path::{Path, PathBuf};
+
+use burn_love::{
+    encoders::{RobertaConfig, VggishConfig, VitConfig},
+    sam2::Sam2Config,
+};
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::{Config, FORMAT_VERSION, PRESETS, Preset};
+
+/// A layer of a config, later ones over earlier ones.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A preset by name.
+    Preset(String),
+    /// A TOML file.
+    File(PathBuf),
+    /// TOML that came with a weights file.
+    Embedded {
+        /// The weights file.
+        path: PathBuf,
+        /// Its config.
+        toml: String,
+    },
+    /// `key=value` of the command line, the value in TOML (bare words are strings).
+    Set(String),
+}
+
+/// What can be wrong with a config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No preset of this name.
+    #[error("expected a preset, found `{found}`")]
+    Preset {
+        /// The name given.
+        found: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The config file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{origin}: expected TOML, found: {reason}")]
+    Syntax {
+        /// File, preset or option.
+        origin: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: expected a config key, found `{key}`")]
+    Key {
+        /// File, preset or option.
+        origin: String,
+        /// The key given.
+        key: String,
+        /// The nearest one that exists.
+        nearest: Option<String>,
+    },
+    /// A name of sizes that does not exist.
+    #[error("{origin}: expected a name of `{key}`, found `{found}`")]
+    Sizes {
+        /// File, preset or option.
+        origin: String,
+        /// The key.
+        key: String,
+        /// The name given.
+        found: String,
+        /// Names that exist.
+        known: Vec<String>,
+    },
+    /// A value of another type or outside its range.
+    #[error("{origin}: {reason}")]
+    Value {
+        /// File, preset or option.
+        origin: String,
+        /// What was expected and found.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Preset { nearest: Some(nearest), .. } | Self::Key { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
+            Self::Preset { .. } => Some("`train --list-presets` lists them".into()),
+            Self::Sizes { known, .. } => Some(format!("known: {}", known.join(", "))),
+            _ => None,
+        }
+    }
+}
+
+/// Merges the layers over the defaults and checks the result.
+///
+/// # Errors
+/// If a preset, key or name of sizes does not exist, or a value does not fit.
+pub fn resolve(sources: &[Source]) -> Result<Config, ConfigError> {
+    let mut tree = to_table(&Config::nano());
+    for source in sources {
+        let (origin, layer) = read(source)?;
+        if let Some(version) = layer.get("format_version")
+            && version.as_integer() != Some(i64::from(FORMAT_VERSION))
+        {
+            let reason = format!("expected format_version = {FORMAT_VERSION}, found {version}");
+            return Err(ConfigError::Value { origin, reason });
+        }
+        merge(&mut tree, layer, "", &origin)?;
+    }
+    let origin = sources.last().map_or_else(|| "defaults".to_owned(), name);
+    let config: Config = Value::Table(tree)
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Value { origin: origin.clone(), reason: error.message().into() })?;
+    check(&config).map_err(|reason| ConfigError::Value { origin, reason })?;
+    Ok(config)
+}
+
+fn name(source: &Source) -> String {
+    match source {
+        Source::Preset(name) => format!("preset {name}"),
+        Source::File(path) | Source::Embedded { path, .. } => path.display().to_string(),
+        Source::Set(assignment) => format!("--set {assignment}"),
+    }
+}
+
+fn read(source: &Source) -> Result<(String, Table), ConfigError> {
+    let origin = name(source);
+    let parse = |text: &str| {
+        text.parse::<Table>().map_err(|error| ConfigError::Syntax {
+            origin: origin.clone(),
+            reason: error.message().replace('\n', " "),
+        })
+    };
+    let table = match source {
+        Source::Preset(name) => {
+            let preset = Preset::find(name).ok_or_else(|| ConfigError::Preset {
+                found: name.clone(),
+                nearest: nearest(name, PRESETS.iter().map(|preset| preset.name.to_owned())),
+            })?;
+            parse(preset.toml)?
+        }
+        Source::File(path) => parse(
+            &std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.clone(), source })?,
+        )?,
+        Source::Embedded { toml, .. } => parse(toml)?,
+        Source::Set(assignment) => parse(&quoted(assignment, &origin)?)?,
+    };
+    Ok((origin, table))
+}
+
+/// `a.b=word` as `a.b = "word"`, where the value is not TOML by itself.
+fn quoted(assignment: &str, origin: &str) -> Result<String, ConfigError> {
+    let Some((key, value)) = assignment.split_once('=') else {
+        let reason = "expected key=value".to_owned();
+        return Err(ConfigError::Syntax { origin: origin.to_owned(), reason });
+    };
+    let plain = format!("{key} = {value}");
+    if plain.parse::<Table>().is_ok() {
+        return Ok(plain);
+    }
+    Ok(format!("{key} = {}", Value::String(value.trim().to_owned())))
+}
+
+fn merge(tree: &mut Table, layer: Table, prefix: &str, origin: &str) -> Result<(), ConfigError> {
+    for (key, value) in layer {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let Some(slot) = tree.get_mut(&key) else {
+            let mut known = Vec::new();
+            leaves(&to_table(&Config::nano()), "", &mut known);
+            let nearest = nearest(&path, known.into_iter());
+            return Err(ConfigError::Key { origin: origin.to_owned(), key: path, nearest });
+        };
+        match (slot, value) {
+            (Value::Table(slot), Value::Table(value)) => merge(slot, value, &path, origin)?,
+            (Value::Table(slot), Value::String(name)) => *slot = sizes(&path, &name, origin)?,
+            (Value::Table(_), value) => {
+                let reason = format!("`{path}`: expected a table, found {value}");
+                return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+            }
+            (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
+            (slot, value) if slot.same_type(&value) => *slot = value,
+            (slot, value) => {
+                let reason = format!("`{path}`: expected a value like {slot}, found {value}");
+                return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The table that a name of sizes stands for.
+fn sizes(path: &str, name: &str, origin: &str) -> Result<Table, ConfigError> {
+    let (table, known): (_, Vec<String>) = match path {
+        "sam2.model" => (
+            Sam2Config::preset(name).map(|sizes| to_table(&sizes)),
+            Sam2Config::preset_names().map(str::to_owned).collect(),
+        ),
+        "encoders.audio" => (
+            pick(name, [("nano", VggishConfig::nano()), ("vggish", VggishConfig::audioset())]),
+            vec!["nano".into(), "vggish".into()],
+        ),
+        "encoders.vision" => (
+            pick(name, [("nano", VitConfig::nano()), ("vit-base-16", VitConfig::base_16())]),
+            vec!["nano".into(), "vit-base-16".into()],
+        ),
+        "encoders.text" => (
+            pick(name, [("nano", RobertaConfig::nano()), ("distilroberta", RobertaConfig::distilroberta())]),
+            vec!["nano".into(), "distilroberta".into()],
+        ),
+        _ => {
+            let reason = format!("`{path}`: expected a table, found \"{name}\"");
+            return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+        }
+    };
+    table.ok_or_else(|| ConfigError::Sizes {
+        origin: origin.to_owned(),
+        key: path.to_owned(),
+        found: name.to_owned(),
+        known,
+    })
+}
+
+fn pick<T: Serialize>(name: &str, known: [(&str, T); 2]) -> Option<Table> {
+    known.iter().find(|(key, _)| *key == name).map(|(_, sizes)| to_table(sizes))
+}
+
+fn to_table<T: Serialize>(value: &T) -> Table {
+    Table::try_from(value).expect("configs are tables of plain values")
+}
+
+fn leaves(table: &Table, prefix: &str, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        out.push(path.clone());
+        if let Value::Table(table) = value {
+            leaves(table, &path, out);
+        }
+    }
+}
+
+fn nearest(word: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    known
+        .map(|key| (strsim::normalized_damerau_levenshtein(word, &key), key))
+        .filter(|(similarity, _)| *similarity > 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, key)| key)
+}
+
+/// Ranges that types do not express.
+fn check(config: &Config) -> Result<(), String> {
+    let (train, model) = (&config.train, &config.model);
+    let positive = [
+        ("train.batch_size", train.batch_size),
+        ("train.accumulation", train.accumulation),
+        ("train.steps or train.epochs", train.steps.max(train.epochs)),
+        ("train.keep_checkpoints", train.keep_checkpoints),
+        ("train.log_every", train.log_every),
+        ("eval.batch_size", config.eval.batch_size),
+        ("fusion.layers", model.fusion.layers),
+        ("fusion.seg_tokens", model.fusion.seg_tokens),
+        ("fusion.heads", model.fusion.heads),
+    ];
+    if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        return Err(format!("expected {key} ≥ 1, found 0"));
+    }
+    let divides = [
+        ("fusion.width", model.fusion.width, "fusion.heads", model.fusion.heads),
+        ("encoders.vision.width", model.encoders.vision.width, "heads", model.encoders.vision.heads),
+        ("encoders.text.width", model.encoders.text.width, "heads", model.encoders.text.heads),
+        (
+            "encoders.vision.image_size",
+            model.encoders.vision.image_size,
+            "patch_size",
+            model.encoders.vision.patch_size,
+        ),
+        ("sam2.model.image_size", model.sam2.model.image_size, "32", 32),
+    ];
+    for (key, value, by, divisor) in divides {
+        if divisor == 0 || value == 0 || value % divisor != 0 {
+            return Err(format!("expected {key} to be a multiple of {by}, found {value} and {divisor}"));
+        }
+    }
+    if model.encoders.text.max_tokens + 2 > model.encoders.text.positions {
+        return Err(format!(
+            "expected encoders.text.positions ≥ max_tokens + 2, found {} and {}",
+            model.encoders.text.positions, model.encoders.text.max_tokens
+        ));
+    }
+    let finite = [
+        ("train.lr", train.lr),
+        ("train.weight_decay", train.weight_decay),
+        ("train.clip_norm", train.clip_norm),
+        ("train.lambda_bce", train.lambda_bce),
+        ("train.lambda_dice", train.lambda_dice),
+        ("train.lambda_object", train.lambda_object),
+    ];
+    if let Some((key, value)) = finite.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+        return Err(format!("expected {key} to be a number ≥ 0, found {value}"));
+    }
+    for (key, value) in [("fusion.dropout", model.fusion.dropout), ("train.beta_1", train.beta_1), ("train.beta_2", train.beta_2)] {
+        if !(0.0..1.0).contains(&value) {
+            return Err(format!("expected 0 ≤ {key} < 1, found {value}"));
+        }
+    }
+    if train.epsilon <= 0.0 || train.dice_scale <= 0.0 {
+        return Err("expected train.epsilon and train.dice_scale > 0".into());
+    }
+    Ok(())
+}
+
+/// Writes the resolved config.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_config(config: &Config, path: &Path) -> std::io::Result<()> {
+    std::fs::write(path, config.to_toml())
+}
+
+impl Config {
+    /// The config as TOML; resolving it gives the same config.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(&to_table(self)).expect("configs are tables of plain values")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_resolves_and_survives_its_own_toml() {
+        for preset in PRESETS {
+            let config = resolve(&[Source::Preset(preset.name.into())]).unwrap();
+            let embedded = Source::Embedded { path: "x".into(), toml: config.to_toml() };
+            assert_eq!(resolve(&[embedded]).unwrap(), config, "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let sources = ["train.lr=3e-4", "train.lr=1", "encoders.text=distilroberta", "fusion.strategy=mean"];
+        let sources: Vec<_> = sources.iter().map(|set| Source::Set((*set).into())).collect();
+        let config = resolve(&sources).unwrap();
+        assert_eq!(config.train.lr, 1.0);
+        assert_eq!(config.model.encoders.text, RobertaConfig::distilroberta());
+        assert_eq!(config.model.fusion.strategy, burn_love::fusion::Strategy::Mean);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_a_way_out() {
+        let error = |set: &str| resolve(&[Source::Set(set.into())]).unwrap_err();
+        assert_eq!(error("train.batchsize=2").hint().unwrap(), "did you mean `train.batch_size`?");
+        assert_eq!(error("fusion.layer=2").hint().unwrap(), "did you mean `fusion.layers`?");
+        assert!(error("sam2.model=sam3").hint().unwrap().contains("sam2.1-hiera-tiny"));
+        for set in ["train.lr=fast", "train.batch_size=0", "fusion.heads=3", "train", "format_version=7", "train=3"] {
+            let error = error(set);
+            assert!(error.to_string().contains(set) || error.to_string().contains("--set"), "{error}");
+        }
+        let preset = resolve(&[Source::Preset("papr".into())]).unwrap_err();
+        assert_eq!(preset.hint().unwrap(), "did you mean `paper`?");
+    }
+}

@@ -4,7 +4,7 @@
 //! parts differently; the key tables of [`crate::weights`] say how.
 
 use burn::{
-    nn::{Linear, LinearConfig},
+    nn::{Dropout, DropoutConfig, Linear, LinearConfig},
     prelude::*,
 };
 
@@ -23,6 +23,9 @@ pub struct EncoderBlockConfig {
     pub epsilon: f64,
     /// Norm before each branch (ViT) instead of after each sum (RoBERTa).
     pub pre_norm: bool,
+    /// Probability that a value of a branch is dropped in training.
+    #[config(default = 0.0)]
+    pub dropout: f64,
 }
 
 /// Self-attention and an MLP, each with a residual. See the [module docs](self).
@@ -44,6 +47,8 @@ pub struct EncoderBlock<B: Backend> {
     pub output: Linear<B>,
     /// Norm of the MLP branch.
     pub output_norm: LayerNorm<B>,
+    /// Applied to each branch, under autodiff only.
+    pub dropout: Dropout,
     /// Attention heads.
     pub heads: usize,
     /// Norm before each branch instead of after each sum.
@@ -65,6 +70,7 @@ impl EncoderBlockConfig {
             intermediate: linear(d, self.mlp_width),
             output: linear(self.mlp_width, d),
             output_norm: norm(),
+            dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
             pre_norm: self.pre_norm,
         }
@@ -101,6 +107,7 @@ impl<B: Backend> EncoderBlock<B> {
     }
 
     fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.output.forward(ops::gelu(self.intermediate.forward(x)))
+        self.dropout
+            .forward(self.output.forward(ops::gelu(self.intermediate.forward(x))))
     }
 }

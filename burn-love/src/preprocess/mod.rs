@@ -1,1 +1,63 @@
-//! (under construction)
+//! From the contents of files to what the models take: frames, sound and sentences.
+//!
+//! Nothing here reads a file or touches a device; callers add the path to an error.
+
+mod audio;
+mod image;
+mod log_mel;
+mod text;
+
+pub use self::image::{Normalization, Resampling, normalised_pixels, sam2_pixels, vit_pixels};
+pub use audio::{SAMPLE_RATE, Waveform};
+pub use log_mel::{EXAMPLE_SECONDS, LogMel, log_mel};
+pub use text::{Tokenizer, Tokens};
+
+/// What is wrong with the content of a file.
+#[derive(Debug, thiserror::Error)]
+pub enum PreprocessError {
+    /// Not a WAV file, or of a kind that is not read.
+    #[error("expected a WAV file (PCM of 8 to 32 bits, or 32-bit float), found {0}")]
+    NotWav(String),
+    /// The sound ends before its header says so.
+    #[error(
+        "expected {expected} samples per channel as the header says, found {found}: the file is truncated"
+    )]
+    TruncatedAudio {
+        /// Samples per channel announced.
+        expected: usize,
+        /// Samples per channel there.
+        found: usize,
+    },
+    /// There is no sound in the file, or too little for one example.
+    #[error("expected at least {expected:.2} s of sound, found {found:.2} s")]
+    ShortAudio {
+        /// Seconds needed.
+        expected: f64,
+        /// Seconds there.
+        found: f64,
+    },
+    /// A sample that is not a number.
+    #[error("expected finite samples, found {value} at sample {index}")]
+    NotFinite {
+        /// Position of the first such sample.
+        index: usize,
+        /// The sample.
+        value: f32,
+    },
+    /// The resampler refused the rates.
+    #[error("cannot resample from {from} Hz to {to} Hz: {reason}")]
+    Resample {
+        /// Rate of the file.
+        from: u32,
+        /// Rate wanted.
+        to: u32,
+        /// The resampler's words.
+        reason: String,
+    },
+    /// The tokenizer file cannot be used.
+    #[error("expected a tokenizer.json of the `tokenizers` library, found: {0}")]
+    Tokenizer(String),
+    /// There are no words.
+    #[error("expected an expression, found an empty text")]
+    EmptyText,
+}

@@ -1,0 +1,110 @@
+//! Everything about the fusion that the paper fixes, varies in a table, or leaves open.
+
+use serde::{Deserialize, Serialize};
+
+/// How the frames become one prompt (Table 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// A learnable `[seg]` token visits the frames one after the other.
+    Learnable,
+    /// All frames in one sequence; the mean over its outputs.
+    Mean,
+}
+
+/// Which frames `[his]` holds at frame i.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// The frames before i (the paper's text).
+    Previous,
+    /// The frames up to and including i (Eq. 4).
+    Inclusive,
+}
+
+/// Whether audio features know their second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AudioPositions {
+    /// An unordered set, as in the paper.
+    None,
+    /// A learned vector per example, for "first" and "last".
+    Learned,
+}
+
+/// Sizes and switches of [`super::Fusion`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FusionConfig {
+    /// Width D of the tokens.
+    pub width: usize,
+    /// Width of the projections' hidden layer.
+    pub projection_width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the MLPs' hidden layer, in multiples of D.
+    pub mlp_ratio: usize,
+    /// Probability that a value of a residual branch is dropped in training.
+    pub dropout: f64,
+    /// A norm behind the last block.
+    pub final_norm: bool,
+    /// `[seg]` tokens; the first one prompts SAM 2.
+    pub seg_tokens: usize,
+    /// How the frames become one prompt.
+    pub strategy: Strategy,
+    /// Token accumulation: `[his]` at the end of the sequence.
+    pub accumulation: bool,
+    /// Which frames `[his]` holds.
+    pub history: History,
+    /// Whether audio features know their second.
+    pub audio_positions: AudioPositions,
+}
+
+impl FusionConfig {
+    /// Examples that learned audio positions can tell apart.
+    pub const MAX_AUDIO: usize = 64;
+
+    /// The paper's fusion.
+    pub fn paper() -> Self {
+        Self {
+            width: 1024,
+            projection_width: 2048,
+            layers: 6,
+            heads: 8,
+            mlp_ratio: 4,
+            dropout: 0.0,
+            final_norm: false,
+            seg_tokens: 1,
+            strategy: Strategy::Learnable,
+            accumulation: true,
+            history: History::Previous,
+            audio_positions: AudioPositions::None,
+        }
+    }
+
+    /// The embedded default: 128 wide, two layers, four heads.
+    pub fn nano() -> Self {
+        Self {
+            width: 128,
+            projection_width: 256,
+            layers: 2,
+            heads: 4,
+            ..Self::paper()
+        }
+    }
+}
+
+/// Widths of what the fusion takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FusionInputWidths {
+    /// Audio features.
+    pub audio: usize,
+    /// Text features.
+    pub text: usize,
+    /// Vision features.
+    pub vision: usize,
+    /// SAM 2's prompt tokens.
+    pub prompt: usize,
+}

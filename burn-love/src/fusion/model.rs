@@ -1,0 +1,258 @@
+//! The whole fusion: features in, SAM 2's prompt tokens out.
+
+use burn::{
+    module::{Initializer, Param},
+    prelude::*,
+};
+
+use super::{
+    AudioPositions, FusionConfig, FusionInputWidths, FusionTransformer, History, Projection,
+    ProjectionConfig, Strategy,
+    token_propagation::{ProjectedTokens, propagate},
+};
+
+/// Features of a batch of clips.
+#[derive(Debug, Clone)]
+pub struct FusionInput<B: Backend> {
+    /// Audio features F_A, `[B, A, D_audio]`.
+    pub audio: Tensor<B, 3>,
+    /// Text features F_T, `[B, L, D_text]`.
+    pub text: Tensor<B, 3>,
+    /// True at the text's padding, `[B, L]`.
+    pub text_padding: Tensor<B, 2, Bool>,
+    /// Patch features F_V, `[B, T, P, D_vision]`.
+    pub patches: Tensor<B, 4>,
+    /// `[cls]` of each frame, `[B, T, D_vision]`.
+    pub cls: Tensor<B, 3>,
+}
+
+/// Projections, transformer and the learnable `[seg]`. See the [module docs](super).
+#[derive(Module, Debug)]
+pub struct Fusion<B: Backend> {
+    /// Projection of the audio features.
+    pub audio: Projection<B>,
+    /// Projection of the text features.
+    pub text: Projection<B>,
+    /// Projection of the patches and of `[cls]`.
+    pub vision: Projection<B>,
+    /// The learnable `[seg]` tokens, `[n, D]`.
+    pub seg: Param<Tensor<B, 2>>,
+    /// Learned audio positions, `[64, D]`, where configured.
+    pub audio_positions: Option<Param<Tensor<B, 2>>>,
+    /// The transformer.
+    pub transformer: FusionTransformer<B>,
+    /// From the final `[seg]` to SAM 2's prompt.
+    pub prompt: Projection<B>,
+    accumulate: bool,
+    inclusive: bool,
+    mean: bool,
+}
+
+impl FusionConfig {
+    /// Builds the fusion with fresh weights.
+    pub fn init<B: Backend>(&self, widths: &FusionInputWidths, device: &B::Device) -> Fusion<B> {
+        let d = self.width;
+        let modality = |from| ProjectionConfig::new(from, self.projection_width, d).init(device);
+        let small = Initializer::Normal { mean: 0.0, std: 0.02 };
+        Fusion {
+            audio: modality(widths.audio),
+            text: modality(widths.text),
+            vision: modality(widths.vision),
+            seg: small.init([self.seg_tokens, d], device),
+            audio_positions: (self.audio_positions == AudioPositions::Learned)
+                .then(|| small.init([Self::MAX_AUDIO, d], device)),
+            transformer: FusionTransformer::new(self, device),
+            prompt: ProjectionConfig::new(d, d, widths.prompt).init(device),
+            accumulate: self.accumulation,
+            inclusive: self.history == History::Inclusive,
+            mean: self.strategy == Strategy::Mean,
+        }
+    }
+}
+
+impl<B: Backend> Fusion<B> {
+    /// The prompt of each clip.
+    ///
+    /// # Shapes
+    /// - output: `[B, 1, D_prompt]`: the first `[seg]`, or the mean token
+    ///
+    /// # Panics
+    /// With learned audio positions, if there are more than 64 audio features.
+    pub fn forward(&self, input: FusionInput<B>) -> Tensor<B, 3> {
+        let mut audio = self.audio.forward(input.audio);
+        if let Some(positions) = &self.audio_positions {
+            let [_, a, _] = audio.dims();
+            audio = audio + positions.val().narrow(0, 0, a).unsqueeze();
+        }
+        let tokens = ProjectedTokens {
+            audio,
+            text: self.text.forward(input.text),
+            text_padding: input.text_padding,
+            patches: self.vision.forward(input.patches),
+            cls: self.vision.forward(input.cls),
+        };
+        let token = if self.mean {
+            self.mean_token(&tokens)
+        } else {
+            self.seg_token(&tokens)
+        };
+        self.prompt.forward(token)
+    }
+
+    /// The first `[seg]` behind the last frame, `[B, 1, D]`.
+    fn seg_token(&self, tokens: &ProjectedTokens<B>) -> Tensor<B, 3> {
+        let [b, ..] = tokens.audio.dims();
+        let [n, d] = self.seg.dims();
+        let seg = self.seg.val().unsqueeze::<3>().expand([b, n, d]);
+        let kind = if self.inclusive {
+            History::Inclusive
+        } else {
+            History::Previous
+        };
+        propagate(&self.transformer, seg, tokens, self.accumulate.then_some(kind)).narrow(1, 0, 1)
+    }
+
+    /// The mean over one sequence that holds all frames, padding left out, `[B, 1, D]`.
+    fn mean_token(&self, tokens: &ProjectedTokens<B>) -> Tensor<B, 3> {
+        let [b, t, p, d] = tokens.patches.dims();
+        let sequence = tokens.sequence(tokens.patches.clone().reshape([b, t * p, d]));
+        let padding = tokens.padding(0, t * p);
+        let output = self.transformer.forward(sequence, padding.clone());
+        let kept = padding.bool_not().float().unsqueeze_dim::<3>(2); // [B, L, 1]
+        (output * kept.clone()).sum_dim(1) / kept.sum_dim(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Distribution, Tolerance};
+    type B = burn_flex::Flex;
+
+    const WIDTHS: FusionInputWidths = FusionInputWidths {
+        audio: 5,
+        text: 6,
+        vision: 7,
+        prompt: 8,
+    };
+
+    fn config() -> FusionConfig {
+        FusionConfig {
+            width: 16,
+            projection_width: 12,
+            heads: 2,
+            ..FusionConfig::nano()
+        }
+    }
+
+    fn input(b: usize, t: usize, padded: usize) -> FusionInput<B> {
+        let device = Default::default();
+        let normal = Distribution::Normal(0.0, 1.0);
+        let text_padding: Vec<bool> = (0..b).flat_map(|_| (0..4).map(|i| i + padded >= 4)).collect();
+        FusionInput {
+            audio: Tensor::random([b, 3, 5], normal, &device),
+            text: Tensor::random([b, 4, 6], normal, &device),
+            text_padding: Tensor::from_data(TensorData::new(text_padding, [b, 4]), &device),
+            patches: Tensor::random([b, t, 9, 7], normal, &device),
+            cls: Tensor::random([b, t, 7], normal, &device),
+        }
+    }
+
+    fn distance(a: Tensor<B, 3>, b: Tensor<B, 3>) -> f32 {
+        (a - b).abs().max().into_scalar()
+    }
+
+    #[test]
+    fn every_switch_gives_one_prompt_and_matters() {
+        let device = Default::default();
+        let variants = [
+            config(),
+            FusionConfig {
+                accumulation: false,
+                ..config()
+            },
+            FusionConfig {
+                history: History::Inclusive,
+                ..config()
+            },
+            FusionConfig {
+                strategy: Strategy::Mean,
+                ..config()
+            },
+        ];
+        let input = input(2, 3, 1);
+        let fusion = config().init::<B>(&WIDTHS, &device);
+        let outputs: Vec<_> = variants
+            .iter()
+            .map(|variant| {
+                // The same weights under another switch.
+                let other = variant
+                    .init::<B>(&WIDTHS, &device)
+                    .load_record(fusion.clone().into_record());
+                let output = other.forward(input.clone());
+                assert_eq!(output.dims(), [2, 1, 8]);
+                output
+            })
+            .collect();
+        for i in 0..outputs.len() {
+            for j in 0..i {
+                assert!(
+                    distance(outputs[i].clone(), outputs[j].clone()) > 1e-5,
+                    "variants {i} and {j} agree"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn padding_has_no_say() {
+        let fusion = config().init::<B>(&WIDTHS, &Default::default());
+        let mean = FusionConfig {
+            strategy: Strategy::Mean,
+            ..config()
+        }
+        .init::<B>(&WIDTHS, &Default::default());
+        let input = input(1, 2, 2);
+        let mut noisy = input.clone();
+        let noise = Tensor::random([1, 2, 6], Distribution::Normal(0.0, 5.0), &Default::default());
+        noisy.text = noisy.text.slice_assign([0..1, 2..4, 0..6], noise);
+        for fusion in [fusion, mean] {
+            let (a, b) = (fusion.forward(input.clone()), fusion.forward(noisy.clone()));
+            a.into_data()
+                .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-5));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_clips_side_by_side() {
+        let fusion = config().init::<B>(&WIDTHS, &Default::default());
+        let input = input(3, 2, 1);
+        let all = fusion.forward(input.clone());
+        for i in 0..3 {
+            let one = fusion.forward(FusionInput {
+                audio: input.audio.clone().narrow(0, i, 1),
+                text: input.text.clone().narrow(0, i, 1),
+                text_padding: input.text_padding.clone().narrow(0, i, 1),
+                patches: input.patches.clone().narrow(0, i, 1),
+                cls: input.cls.clone().narrow(0, i, 1),
+            });
+            assert!(distance(one, all.clone().narrow(0, i, 1)) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn audio_is_a_set_unless_positions_are_learned() {
+        let device = Default::default();
+        let mut input = input(1, 2, 1);
+        let fusion = config().init::<B>(&WIDTHS, &device);
+        let ordered = FusionConfig {
+            audio_positions: AudioPositions::Learned,
+            ..config()
+        }
+        .init::<B>(&WIDTHS, &device);
+        let before = (fusion.forward(input.clone()), ordered.forward(input.clone()));
+        input.audio = input.audio.flip([1]);
+        assert!(distance(fusion.forward(input.clone()), before.0) < 1e-5);
+        assert!(distance(ordered.forward(input), before.1) > 1e-5);
+    }
+}

@@ -1,0 +1,73 @@
+//! Token propagation (Eq. 3): the output at `[seg]` is the next frame's `[seg]`.
+
+use burn::prelude::*;
+
+use super::{FusionTransformer, History, token_accumulation::history};
+
+/// The projected modalities of one clip.
+pub(super) struct ProjectedTokens<B: Backend> {
+    /// `[B, A, D]`.
+    pub audio: Tensor<B, 3>,
+    /// `[B, L, D]`.
+    pub text: Tensor<B, 3>,
+    /// True at the text's padding, `[B, L]`.
+    pub text_padding: Tensor<B, 2, Bool>,
+    /// `[B, T, P, D]`.
+    pub patches: Tensor<B, 4>,
+    /// `[B, T, D]`.
+    pub cls: Tensor<B, 3>,
+}
+
+impl<B: Backend> ProjectedTokens<B> {
+    /// `F_A ; [aud] ; F_T ; [vis] ; vision`, with `[aud]` all zeros and `[vis]` all ones.
+    ///
+    /// # Shapes
+    /// - `vision`: `[B, V, D]`; output: `[B, A + 1 + L + 1 + V, D]`
+    pub fn sequence(&self, vision: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [b, _, d] = self.audio.dims();
+        let device = self.audio.device();
+        let aud = Tensor::zeros([b, 1, d], &device);
+        let vis = Tensor::ones([b, 1, d], &device);
+        Tensor::cat(vec![self.audio.clone(), aud, self.text.clone(), vis, vision], 1)
+    }
+
+    /// True at padding, for [`sequence`](Self::sequence) with `before` tokens in front and `after` behind the text.
+    pub fn padding(&self, before: usize, after: usize) -> Tensor<B, 2, Bool> {
+        let [b, _] = self.text_padding.dims();
+        let device = self.audio.device();
+        let [_, audio, _] = self.audio.dims();
+        let unmasked = |length| Tensor::<B, 2>::zeros([b, length], &device).bool();
+        Tensor::cat(
+            vec![
+                unmasked(before + audio + 1),
+                self.text_padding.clone(),
+                unmasked(1 + after),
+            ],
+            1,
+        )
+    }
+}
+
+/// Sends `[seg]` through the frames in order.
+///
+/// # Shapes
+/// - `seg`, output: `[B, n, D]`
+pub(super) fn propagate<B: Backend>(
+    transformer: &FusionTransformer<B>,
+    seg: Tensor<B, 3>,
+    tokens: &ProjectedTokens<B>,
+    accumulation: Option<History>,
+) -> Tensor<B, 3> {
+    let [_, n, _] = seg.dims();
+    let [b, t, p, d] = tokens.patches.dims();
+    (0..t).fold(seg, |seg, frame| {
+        let patches = tokens.patches.clone().narrow(1, frame, 1).reshape([b, p, d]);
+        let mut parts = vec![seg, tokens.sequence(patches)];
+        parts.extend(accumulation.and_then(|kind| history(&tokens.cls, frame, kind)));
+        let sequence = Tensor::cat(parts, 1);
+        let [_, length, _] = sequence.dims();
+        let fixed = n + tokens.audio.dims()[1] + 1 + tokens.text.dims()[1] + 1;
+        let padding = tokens.padding(n, length - fixed);
+        transformer.forward(sequence, padding).narrow(1, 0, n)
+    })
+}

@@ -1,0 +1,235 @@
+//! The training forward: encoders without a graph where frozen, masks of the first frames with one.
+
+use burn::{module::AutodiffModule, prelude::*, tensor::backend::AutodiffBackend};
+use serde::{Deserialize, Serialize};
+
+use super::{ClipInput, Sam2Love, model::encode};
+use crate::{
+    encoders::{AudioEncoder, TextEncoder, TokenBatch, VisionEncoder, VisionFeatures},
+    sam2::{NeckFeatures, Prompt, Tracker},
+};
+
+/// Which parts learn. The fusion always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trainable {
+    /// SAM 2's mask decoder.
+    pub mask_decoder: bool,
+    /// SAM 2's prompt encoder.
+    pub prompt_encoder: bool,
+    /// SAM 2's image encoder.
+    pub image_encoder: bool,
+    /// SAM 2's memory attention, memory encoder and object pointers.
+    pub memory: bool,
+    /// The audio encoder.
+    pub audio_encoder: bool,
+    /// The vision encoder.
+    pub vision_encoder: bool,
+    /// The text encoder.
+    pub text_encoder: bool,
+}
+
+impl Trainable {
+    /// The paper's choice.
+    pub const PAPER: Self = Self {
+        mask_decoder: true,
+        prompt_encoder: true,
+        image_encoder: false,
+        memory: false,
+        audio_encoder: false,
+        vision_encoder: false,
+        text_encoder: false,
+    };
+
+    /// Everything, for models without pre-trained parts.
+    pub const ALL: Self = Self {
+        mask_decoder: true,
+        prompt_encoder: true,
+        image_encoder: true,
+        memory: true,
+        audio_encoder: true,
+        vision_encoder: true,
+        text_encoder: true,
+    };
+}
+
+/// The frames that a training step segments.
+#[derive(Debug, Clone)]
+pub struct TrainFrames<B: Backend> {
+    /// The prompted frame and those tracked from it, `[B, K, 3, S, S]`, at SAM 2's size.
+    pub pixels: Tensor<B, 5>,
+}
+
+/// What a training step predicts.
+#[derive(Debug, Clone)]
+pub struct TrainOutput<B: Backend> {
+    /// Mask logits, `[B, K, h, w]` at a quarter of SAM 2's resolution, never gated.
+    pub logits: Tensor<B, 4>,
+    /// Logits of the object being there, `[B, K]`.
+    pub object_score: Tensor<B, 2>,
+}
+
+impl<B: AutodiffBackend> Sam2Love<B> {
+    /// Stops gradients at the parts that do not learn.
+    pub fn freeze(mut self, trainable: &Trainable) -> Self {
+        fn keep<B: Backend, M: Module<B>>(module: M, learns: bool) -> M {
+            if learns { module } else { module.no_grad() }
+        }
+        let sam2 = &mut self.sam2;
+        sam2.image_encoder = keep(sam2.image_encoder.clone(), trainable.image_encoder);
+        sam2.sam_prompt_encoder = keep(sam2.sam_prompt_encoder.clone(), trainable.prompt_encoder);
+        sam2.sam_mask_decoder = keep(sam2.sam_mask_decoder.clone(), trainable.mask_decoder);
+        if !trainable.memory {
+            sam2.memory_attention = sam2.memory_attention.clone().no_grad();
+            sam2.memory_encoder = sam2.memory_encoder.clone().no_grad();
+            sam2.obj_ptr_proj = sam2.obj_ptr_proj.clone().no_grad();
+            sam2.obj_ptr_tpos_proj = sam2.obj_ptr_tpos_proj.clone().no_grad();
+            sam2.mask_downsample = sam2.mask_downsample.clone().no_grad();
+            sam2.maskmem_tpos_enc = sam2.maskmem_tpos_enc.clone().no_grad();
+            sam2.no_mem_embed = sam2.no_mem_embed.clone().no_grad();
+            sam2.no_mem_pos_enc = sam2.no_mem_pos_enc.clone().no_grad();
+            sam2.no_obj_ptr = sam2.no_obj_ptr.clone().no_grad();
+            sam2.no_obj_embed_spatial = sam2.no_obj_embed_spatial.clone().no_grad();
+        }
+        let encoders = &mut self.encoders;
+        encoders.audio = keep(encoders.audio.clone(), trainable.audio_encoder);
+        encoders.vision = keep(encoders.vision.clone(), trainable.vision_encoder);
+        encoders.text = keep(encoders.text.clone(), trainable.text_encoder);
+        self
+    }
+
+    /// Masks of the prompted frame and of the frames tracked from it, with a graph to all that learns.
+    ///
+    /// Frozen encoders run on the inner backend: no graph, and the fast inference roads.
+    pub fn forward_training(
+        &self,
+        clip: ClipInput<B>,
+        frames: TrainFrames<B>,
+        trainable: &Trainable,
+    ) -> TrainOutput<B> {
+        let encoders = &self.encoders;
+        let features = encode(
+            &MaybeFrozen {
+                module: &encoders.audio,
+                learns: trainable.audio_encoder,
+            },
+            &MaybeFrozen {
+                module: &encoders.vision,
+                learns: trainable.vision_encoder,
+            },
+            &MaybeFrozen {
+                module: &encoders.text,
+                learns: trainable.text_encoder,
+            },
+            clip,
+        );
+        let prompt = self.fusion.forward(features);
+        let [b, k, c, h, w] = frames.pixels.dims();
+        let neck = self.neck_features(frames.pixels.reshape([b * k, c, h, w]), trainable.image_encoder);
+        // Gates have no gradient: training sees the logits as they are.
+        let config = self
+            .config
+            .tracker(Some(k))
+            .with_prompted_object_gate(false)
+            .with_tracked_object_gate(false);
+        let tracker = Tracker::new(&self.sam2, config);
+        let frame = |i| self.sam2.project_features(select(&neck, b, k, i));
+        let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
+        let mut outputs = vec![first];
+        outputs.extend((1..k).map(|i| session.step(&frame(i))));
+        TrainOutput {
+            logits: Tensor::cat(
+                outputs
+                    .iter()
+                    .map(|output| output.low_res_logits.clone())
+                    .collect(),
+                1,
+            ),
+            object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
+        }
+    }
+
+    fn neck_features(&self, pixels: Tensor<B, 4>, learns: bool) -> NeckFeatures<B> {
+        if learns {
+            return self.sam2.image_encoder.forward(pixels);
+        }
+        let neck = self.sam2.image_encoder.valid().forward(pixels.inner());
+        NeckFeatures {
+            stride4: Tensor::from_inner(neck.stride4),
+            stride8: Tensor::from_inner(neck.stride8),
+            stride16: Tensor::from_inner(neck.stride16),
+        }
+    }
+}
+
+/// Frame `i` of each of `b` clips of `k` frames.
+fn select<B: Backend>(neck: &NeckFeatures<B>, b: usize, k: usize, i: usize) -> NeckFeatures<B> {
+    let pick = |map: &Tensor<B, 4>| {
+        let [_, c, h, w] = map.dims();
+        map.clone()
+            .reshape([b, k, c, h, w])
+            .narrow(1, i, 1)
+            .reshape([b, c, h, w])
+    };
+    NeckFeatures {
+        stride4: pick(&neck.stride4),
+        stride8: pick(&neck.stride8),
+        stride16: pick(&neck.stride16),
+    }
+}
+
+/// An encoder that runs without a graph unless it learns.
+struct MaybeFrozen<'a, M> {
+    module: &'a M,
+    learns: bool,
+}
+
+impl<B, M> AudioEncoder<B> for MaybeFrozen<'_, M>
+where
+    B: AutodiffBackend,
+    M: AudioEncoder<B> + AutodiffModule<B>,
+    M::InnerModule: AudioEncoder<B::InnerBackend>,
+{
+    fn encode_audio(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
+        if self.learns {
+            return self.module.encode_audio(log_mel);
+        }
+        Tensor::from_inner(self.module.valid().encode_audio(log_mel.inner()))
+    }
+}
+
+impl<B, M> VisionEncoder<B> for MaybeFrozen<'_, M>
+where
+    B: AutodiffBackend,
+    M: VisionEncoder<B> + AutodiffModule<B>,
+    M::InnerModule: VisionEncoder<B::InnerBackend>,
+{
+    fn encode_image(&self, pixels: Tensor<B, 4>) -> VisionFeatures<B> {
+        if self.learns {
+            return self.module.encode_image(pixels);
+        }
+        let features = self.module.valid().encode_image(pixels.inner());
+        VisionFeatures {
+            patches: Tensor::from_inner(features.patches),
+            cls: Tensor::from_inner(features.cls),
+        }
+    }
+}
+
+impl<B, M> TextEncoder<B> for MaybeFrozen<'_, M>
+where
+    B: AutodiffBackend,
+    M: TextEncoder<B> + AutodiffModule<B>,
+    M::InnerModule: TextEncoder<B::InnerBackend>,
+{
+    fn encode_text(&self, tokens: TokenBatch<B>) -> Tensor<B, 3> {
+        if self.learns {
+            return self.module.encode_text(tokens);
+        }
+        let tokens = TokenBatch {
+            input_ids: tokens.input_ids.inner(),
+            padding: tokens.padding.inner(),
+        };
+        Tensor::from_inner(self.module.valid().encode_text(tokens))
+    }
+}

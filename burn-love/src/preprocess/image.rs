@@ -1,0 +1,138 @@
+//! Frames: squashed to a square, normalised per channel.
+
+use ::image::RgbImage;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+
+/// Mean and standard deviation per channel, of values in 0..=1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normalization {
+    /// Subtracted.
+    pub mean: [f32; 3],
+    /// Divided by.
+    pub std: [f32; 3],
+}
+
+impl Normalization {
+    /// ImageNet's statistics, as SAM 2 uses them.
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+    /// −1 to 1, as Hugging Face's ViT uses it.
+    pub const HALF: Self = Self {
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+}
+
+/// How pixels are resampled; both are antialiased and round to 8 bits, as Pillow does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resampling {
+    /// Bilinear.
+    Bilinear,
+    /// Bicubic with a = −0.5.
+    Bicubic,
+}
+
+/// A frame as SAM 2's video loader prepares it: bicubic, ImageNet's statistics.
+///
+/// # Shapes
+/// - output: `[3, size, size]`, row by row
+pub fn sam2_pixels(frame: &RgbImage, size: usize) -> Vec<f32> {
+    normalised_pixels(frame, size, Resampling::Bicubic, Normalization::IMAGENET)
+}
+
+/// A frame as Hugging Face's ViT processor prepares it: bilinear, −1 to 1.
+///
+/// # Shapes
+/// - output: `[3, size, size]`, row by row
+pub fn vit_pixels(frame: &RgbImage, size: usize) -> Vec<f32> {
+    normalised_pixels(frame, size, Resampling::Bilinear, Normalization::HALF)
+}
+
+/// Squashes a frame to a square and normalises it.
+///
+/// # Shapes
+/// - output: `[3, size, size]`, row by row
+///
+/// # Panics
+/// If the frame or `size` is empty.
+pub fn normalised_pixels(
+    frame: &RgbImage,
+    size: usize,
+    resampling: Resampling,
+    normalization: Normalization,
+) -> Vec<f32> {
+    let (width, height) = frame.dimensions();
+    assert!(
+        width > 0 && height > 0 && size > 0,
+        "cannot resize {width}×{height} to {size}²"
+    );
+    let side = size as u32;
+    let resized = if (width, height) == (side, side) {
+        frame.as_raw().clone()
+    } else {
+        let filter = match resampling {
+            Resampling::Bilinear => FilterType::Bilinear,
+            Resampling::Bicubic => FilterType::CatmullRom,
+        };
+        let pixel = fast_image_resize::PixelType::U8x3;
+        let mut target = Image::new(side, side, pixel);
+        let source = fast_image_resize::images::ImageRef::new(width, height, frame.as_raw(), pixel)
+            .expect("an RgbImage holds three bytes per pixel");
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        Resizer::new()
+            .resize(&source, &mut target, &options)
+            .expect("both images are RGB of 8 bits");
+        target.into_vec()
+    };
+    let mut pixels = vec![0.0; 3 * size * size];
+    for (c, plane) in pixels.chunks_exact_mut(size * size).enumerate() {
+        let (mean, std) = (normalization.mean[c], normalization.std[c]);
+        for (pixel, rgb) in plane.iter_mut().zip(resized.chunks_exact(3)) {
+            *pixel = (f32::from(rgb[c]) / 255.0 - mean) / std;
+        }
+    }
+    pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::image::Rgb;
+
+    #[test]
+    fn channels_come_apart_and_are_normalised() {
+        let frame = RgbImage::from_pixel(10, 6, Rgb([255, 0, 51]));
+        let pixels = vit_pixels(&frame, 4);
+        assert_eq!(pixels.len(), 48);
+        for (c, expected) in [1.0, -1.0, -0.6].into_iter().enumerate() {
+            assert!(
+                pixels[c * 16..][..16]
+                    .iter()
+                    .all(|pixel| (pixel - expected).abs() < 1e-6)
+            );
+        }
+    }
+
+    /// Pillow 13: `Image.fromarray(ramp).resize((2, 2), …)` of a ramp 0, 40, 80, 120, 160, 200 along x.
+    #[test]
+    fn resampling_is_pillows() {
+        let frame = RgbImage::from_fn(6, 2, |x, _| Rgb([x as u8 * 40; 3]));
+        let levels = |resampling| {
+            let unit = Normalization {
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            };
+            let pixels = normalised_pixels(&frame, 2, resampling, unit);
+            [
+                (pixels[0] * 255.0).round() as u8,
+                (pixels[1] * 255.0).round() as u8,
+            ]
+        };
+        assert_eq!(levels(Resampling::Bilinear), BILINEAR);
+        assert_eq!(levels(Resampling::Bicubic), BICUBIC);
+    }
+    const BILINEAR: [u8; 2] = [50, 150];
+    const BICUBIC: [u8; 2] = [45, 155];
+}

@@ -1,0 +1,89 @@
+//! Sentences: token ids of a fixed count.
+
+use tokenizers::{Encoding, Tokenizer as Inner};
+
+use super::PreprocessError;
+
+/// A tokenizer of the `tokenizers` library with RoBERTa's special tokens.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    padding_id: u32,
+}
+
+/// The ids of one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Ids, padded at the end.
+    pub ids: Vec<u32>,
+    /// How many of them are not padding.
+    pub length: usize,
+    /// Tokens of the whole sentence, more than `length` if it was cut.
+    pub full_length: usize,
+}
+
+impl Tokens {
+    /// Whether the sentence lost its end.
+    pub fn truncated(&self) -> bool {
+        self.full_length > self.length
+    }
+}
+
+impl Tokenizer {
+    /// Reads the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If it cannot be parsed or has no `<pad>` token.
+    pub fn from_json(content: &[u8]) -> Result<Self, PreprocessError> {
+        let mut inner =
+            Inner::from_bytes(content).map_err(|error| PreprocessError::Tokenizer(error.to_string()))?;
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|error| PreprocessError::Tokenizer(error.to_string()))?;
+        let padding_id = inner
+            .token_to_id("<pad>")
+            .ok_or_else(|| PreprocessError::Tokenizer("no token `<pad>`".into()))?;
+        Ok(Self { inner, padding_id })
+    }
+
+    /// Ids in use: the largest one plus one.
+    pub fn vocabulary(&self) -> usize {
+        self.inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |id| *id as usize + 1)
+    }
+
+    /// Tokenizes one sentence to exactly `max_tokens` ids, special tokens included.
+    ///
+    /// A longer sentence is cut in front of its closing token; [`Tokens::truncated`] says so.
+    ///
+    /// # Errors
+    /// If the text is empty or white space.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> Result<Tokens, PreprocessError> {
+        if text.trim().is_empty() {
+            return Err(PreprocessError::EmptyText);
+        }
+        let encoding: Encoding = self
+            .inner
+            .encode(text, true)
+            .map_err(|error| PreprocessError::Tokenizer(error.to_string()))?;
+        let mut ids = encoding.get_ids().to_vec();
+        let full_length = ids.len();
+        if full_length > max_tokens
+            && let Some(last) = ids.pop()
+        {
+            ids.truncate(max_tokens.saturating_sub(1));
+            ids.push(last);
+        }
+        let length = ids.len();
+        ids.resize(max_tokens.max(length), self.padding_id);
+        Ok(Tokens {
+            ids,
+            length,
+            full_length,
+        })
+    }
+}

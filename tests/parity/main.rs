@@ -2,16 +2,26 @@
 //! its fixture and its test.
 
 mod hiera;
+mod image_path;
 mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
+mod track;
+mod track_points;
+mod track_token;
 
 /// The backend of the exact cases.
 type B = burn_flex::Flex;
 
 /// Largest error of a single module.
 const MODULE: f64 = 1e-5;
+
+/// Largest error of a whole model on an image.
+const IMAGE_MODEL: f64 = 1e-4;
+
+/// Largest error of a frame that was reached by propagation.
+const TRACKED: f64 = 1e-3;
 
 /// Shows a case's largest error under `--nocapture`.
 fn report(case: &str, errors: &[f64]) {

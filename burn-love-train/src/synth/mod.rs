@@ -1,1 +1,1 @@
-//! (under construction)
+//! Synthetic language-aided audio-visual scenes.

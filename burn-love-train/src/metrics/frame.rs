@@ -94,18 +94,15 @@ impl PresenceCurve {
     }
 }
 
-/// `torch.linspace(0, 1 - 1e-10, 255)` in f32, which fills its second half from the end.
+/// `torch.linspace(0, 1 - 1e-10, 255)` in f32: filled from both ends with fused multiply-adds, as PyTorch does on CPUs
+/// that have them.
 fn thresholds() -> Vec<f32> {
     let step = 1.0f32 / (THRESHOLDS - 1) as f32;
-    (0..THRESHOLDS)
-        .map(|i| {
-            if i < THRESHOLDS / 2 {
-                step * i as f32
-            } else {
-                1.0 - step * (THRESHOLDS - 1 - i) as f32
-            }
-        })
-        .collect()
+    let value = |i: usize| match i < THRESHOLDS / 2 {
+        true => step * i as f32,
+        false => (-step).mul_add((THRESHOLDS - 1 - i) as f32, 1.0),
+    };
+    (0..THRESHOLDS).map(value).collect()
 }
 
 /// How many thresholds a probability is not below. NaN passes none.

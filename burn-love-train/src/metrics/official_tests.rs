@@ -75,12 +75,8 @@ fn slow(case: &Case, batch_size: usize) -> (f64, f64) {
                     continue;
                 }
                 let curve = (0..255).map(|k| {
-                    // The thresholds are whole 254ths up to the last bit; random values avoid those bits or hit them.
-                    let threshold = if k < 127 {
-                        k as f32 * (1.0 / 254.0)
-                    } else {
-                        1.0 - (254 - k) as f32 * (1.0 / 254.0)
-                    };
+                    let step = f64::from(1.0f32 / 254.0);
+                    let threshold = if k < 127 { k as f64 * step } else { 1.0 - (254 - k) as f64 * step } as f32;
                     let tp = frame.iter().filter(|(p, l)| *p >= threshold && *l).count() as f64;
                     let predicted = frame.iter().filter(|(p, _)| *p >= threshold).count() as f64;
                     let real = frame.iter().filter(|(_, l)| *l).count() as f64;

@@ -3,17 +3,18 @@
 use rand::{Rng, seq::{IndexedRandom, SliceRandom}};
 
 use super::{
+    SynthConfig,
     class::{Class, Shape, Surface},
     language::{Hear, Meaning, Template},
-    plan::{Cast, Demand, NullCause, Unit, UnitPlan, fits_beside},
+    plan::{Cast, Demand, NullCause, Unit, UnitPlan, plan_again},
     scene::{Classes, Item, Voice, minimal_referent, random_items, random_voices, referents, voice_of},
 };
 
-/// Scenes that are tried for one set of templates.
-const SCENES: usize = 3000;
+/// Scenes that are tried for one plan.
+const SCENES: usize = 5000;
 
-/// Sets of templates that are tried for one unit.
-const REDRAWS: usize = 40;
+/// Plans that are tried for one unit.
+const PLANS: usize = 40;
 
 /// A row of a clip.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,59 +49,30 @@ pub struct UnitDraft {
     pub clips: Vec<ClipDraft>,
 }
 
-/// Rules of the split that a unit belongs to.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Classes that may be shown. With [`Classes::Unseen`] every target is of a held-out class.
-    pub classes: Classes,
-    /// Templates with their shares, to fall back on.
-    pub templates: Vec<(Template, f64)>,
-}
-
-/// Builds a unit. `None` if no scene was found that meets its plan, nor a similar one.
-pub fn compose(plan: &UnitPlan, rules: &Rules, rng: &mut impl Rng) -> Option<UnitDraft> {
-    let mut unit = plan.unit.clone();
-    for _ in 0..REDRAWS {
+/// Builds a unit. `None` if no scene was found that meets its plan, nor a similar one. With [`Classes::Unseen`] every
+/// target is of a held-out class.
+pub fn compose(
+    config: &SynthConfig,
+    plan: &UnitPlan,
+    classes: Classes,
+    rng: &mut impl Rng,
+) -> Option<UnitDraft> {
+    let mut plan = plan.clone();
+    for _ in 0..PLANS {
         for _ in 0..SCENES {
-            if let Some(draft) = attempt(&unit, plan.cast, rules, rng) {
+            if let Some(draft) = attempt(&plan.unit, plan.cast, classes, rng) {
                 return Some(draft);
             }
         }
-        redraw(&mut unit, plan.cast, rules, rng);
+        plan = plan_again(config, &plan, rng);
     }
     None
 }
 
-/// Replaces the positive templates of a unit by others of its kind.
-fn redraw(unit: &mut Unit, cast: Cast, rules: &Rules, rng: &mut impl Rng) {
-    let (rows, kept, twins) = match unit {
-        Unit::Single(rows) => (rows, 0, false),
-        Unit::Twins(rows) => (rows, 0, true),
-        Unit::Deprived { rows, nulls, .. } => (rows, *nulls, false),
-        Unit::Alone { .. } => return,
-    };
-    let count = rows.len();
-    let mut fresh: Vec<Demand> =
-        rows.iter().enumerate().filter(|(i, row)| *i < kept || row.null.is_some()).map(|(_, row)| *row).collect();
-    while fresh.len() < count {
-        let open: Vec<_> = rules
-            .templates
-            .iter()
-            .filter(|(t, _)| cast.affords(*t) && fits_beside(*t, &fresh) && !(twins && t.hear.is_none()))
-            .collect();
-        let Ok((template, _)) = open.choose_weighted(rng, |(_, share)| *share) else { break };
-        fresh.push(Demand { template: *template, null: None });
-    }
-    if kept == 0 {
-        fresh.shuffle(rng);
-    }
-    *rows = fresh;
-}
-
-fn attempt(unit: &Unit, cast: Cast, rules: &Rules, rng: &mut impl Rng) -> Option<UnitDraft> {
-    let items = random_items(cast.objects, rules.classes, rng);
+fn attempt(unit: &Unit, cast: Cast, classes: Classes, rng: &mut impl Rng) -> Option<UnitDraft> {
+    let items = random_items(cast.objects, classes, rng);
     let whole = random_voices(&sounding(&items, cast.sounding, rng), rng);
-    let stage = |voices: &[Voice]| Stage { items: items.clone(), voices: vec![voices.to_vec()], rules };
+    let stage = |voices: &[Voice]| Stage { items: items.clone(), voices: vec![voices.to_vec()], classes };
     let clips = match unit {
         Unit::Single(demands) => {
             let rows = stage(&whole).rows(demands, rng)?;
@@ -108,7 +80,7 @@ fn attempt(unit: &Unit, cast: Cast, rules: &Rules, rng: &mut impl Rng) -> Option
         }
         Unit::Twins(demands) => {
             let other = random_voices(&sounding(&items, cast.sounding, rng), rng);
-            let both = Stage { items: items.clone(), voices: vec![whole, other], rules };
+            let both = Stage { items: items.clone(), voices: vec![whole, other], classes };
             let mut rows: Vec<Vec<RowDraft>> = both.rows(demands, rng)?;
             let second = rows.iter_mut().map(Vec::pop).collect::<Option<Vec<_>>>()?;
             let first = rows.into_iter().flatten().collect();
@@ -161,13 +133,13 @@ fn replacement(items: &[Item], cause: NullCause, rng: &mut impl Rng) -> Vec<Voic
 }
 
 /// Items with one set of sounds, or with the two of twins.
-struct Stage<'a> {
+struct Stage {
     items: Vec<Item>,
     voices: Vec<Vec<Voice>>,
-    rules: &'a Rules,
+    classes: Classes,
 }
 
-impl Stage<'_> {
+impl Stage {
     /// A row per demand and set of sounds, all of different meanings.
     fn rows(&self, demands: &[Demand], rng: &mut impl Rng) -> Option<Vec<Vec<RowDraft>>> {
         let mut said: Vec<Meaning> = Vec::new();
@@ -227,7 +199,7 @@ impl Stage<'_> {
                 self.voices.iter().map(|voices| minimal_referent(&meaning, &self.items, voices)).collect();
             let Some(targets) = targets else { continue };
             let known =
-                |target: &usize| self.rules.classes == Classes::Unseen && !self.items[*target].class.is_held_out();
+                |target: &usize| self.classes == Classes::Unseen && !self.items[*target].class.is_held_out();
             if targets.iter().any(known) || targets.len() > 1 && targets[0] == targets[1] {
                 continue;
             }
@@ -242,7 +214,7 @@ impl Stage<'_> {
 
     /// An expression about a look that the scene lacks, worded as a positive one of another scene.
     fn absent(&self, template: Template, rng: &mut impl Rng) -> Option<Meaning> {
-        let donor = random_items(4, self.rules.classes, rng);
+        let donor = random_items(4, self.classes, rng);
         let item = donor.choose(rng)?;
         let meaning = template.fill(item.class.shape, item.class.surface, item.colour);
         let looks = Meaning { hear: None, ..meaning.clone() };

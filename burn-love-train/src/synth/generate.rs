@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::{
     SynthConfig, SynthError, SynthSummary,
     class::Shape,
-    compose::{ClipDraft, Rules, UnitDraft, compose},
+    compose::{ClipDraft, UnitDraft, compose},
     graph::{ObjectGraph, RowGraph, RowKind, SceneGraph, SoundGraph},
     motion::random_paths,
     paint, plan,
@@ -117,9 +117,8 @@ fn clip_key(split: Split, clip: usize) -> String {
 
 fn unit_graphs(config: &SynthConfig, split: Split, plan: &UnitPlan) -> Result<UnitGraphs, SynthError> {
     let classes = if split == Split::TestU { Classes::Unseen } else { Classes::Seen };
-    let rules = Rules { classes, templates: plan::templates(config) };
     let mut rng = seeded(config.seed, split, "scene", plan.first_clip);
-    let draft = compose(plan, &rules, &mut rng).ok_or_else(|| SynthError::Unsatisfiable {
+    let draft = compose(config, plan, classes, &mut rng).ok_or_else(|| SynthError::Unsatisfiable {
         split,
         clip: plan.first_clip,
         expected: format!("{} objects, {} of them sounding", plan.cast.objects, plan.cast.sounding),

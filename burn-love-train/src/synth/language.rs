@@ -97,9 +97,14 @@ impl Template {
         Self { hear: Some(hear), ..self }
     }
 
+    /// How many looks are stated.
+    pub fn count(self) -> usize {
+        [self.shape, self.surface, self.colour].into_iter().filter(|stated| *stated).count()
+    }
+
     /// Whether a look is stated.
     pub fn has_looks(self) -> bool {
-        self.shape || self.surface || self.colour
+        self.count() > 0
     }
 
     /// What expressions of this template are about.
@@ -188,6 +193,7 @@ impl Meaning {
         std::iter::once(None)
             .chain(Hear::ALL.into_iter().map(Some))
             .map(|hear| Self { looks: looks.clone(), hear })
+            .filter(|meaning| meaning.template().count() == looks.len())
             .find(|meaning| meaning.phrasings().iter().any(|phrasing| phrasing == expression))
     }
 }

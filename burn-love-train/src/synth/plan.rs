@@ -110,10 +110,8 @@ impl Cast {
 
     /// Whether a scene with this cast can have a minimal expression of the template.
     pub fn affords(self, template: Template) -> bool {
-        let several_looks =
-            [template.shape, template.surface, template.colour].into_iter().filter(|l| *l).count() > 1;
         match template.hear {
-            None => self.objects > 2 || !several_looks,
+            None => self.objects > 2 || template.count() < 2,
             Some(Hear::Sounding) if template.has_looks() => self.sounding >= 2 && self.silent() >= 1,
             Some(Hear::Silent) if template.has_looks() => self.silent() >= 2 && self.sounding >= 1,
             Some(Hear::Sounding) => self.sounding == 1,
@@ -238,9 +236,10 @@ impl Shares {
 }
 
 /// Whether a clip that has `rows` may have another one of `template`.
-pub fn fits_beside(template: Template, rows: &[Demand]) -> bool {
+fn fits_beside(template: Template, rows: &[Demand]) -> bool {
     let same = rows.iter().filter(|row| row.template == template).count();
-    same < if template.has_looks() { 2 } else { 1 }
+    // With a sound, two looks of the same sort would need more objects than there are.
+    same < if template.hear.is_none() { 2 } else { 1 }
 }
 
 /// The templates that positive rows are drawn from, with their shares.
@@ -264,7 +263,19 @@ struct Planner<'a, R> {
     rows: usize,
 }
 
-impl<R: Rng> Planner<'_, R> {
+impl<'a, R: Rng> Planner<'a, R> {
+    fn new(config: &SynthConfig, rng: &'a mut R) -> Self {
+        let all = templates(config);
+        Self {
+            rng,
+            positive: Shares::new(all.iter().copied()),
+            absent: Shares::of_null(&all, NullCause::Absent),
+            silent: Shares::of_null(&all, NullCause::Silent),
+            deprived: Shares::of_null(&all, NullCause::Muted),
+            rows: config.expressions_per_clip,
+        }
+    }
+
     fn fill(&mut self, rows: &mut Vec<Demand>, cast: Cast, count: usize, allowed: impl Fn(Template) -> bool) {
         for _ in 0..count {
             let fits = |t| allowed(t) && cast.affords(t) && fits_beside(t, rows);
@@ -353,15 +364,7 @@ impl<R: Rng> Planner<'_, R> {
 /// Plans the clips of a split.
 pub fn plan(config: &SynthConfig, split: Split, rng: &mut impl Rng) -> Vec<UnitPlan> {
     let (clips, rows) = (config.clips(split), config.expressions_per_clip);
-    let all = templates(config);
-    let mut planner = Planner {
-        rng,
-        positive: Shares::new(all.iter().copied()),
-        absent: Shares::of_null(&all, NullCause::Absent),
-        silent: Shares::of_null(&all, NullCause::Silent),
-        deprived: Shares::of_null(&all, NullCause::Muted),
-        rows,
-    };
+    let mut planner = Planner::new(config, rng);
     let units = match split {
         Split::TestN => null_split(&mut planner, clips),
         Split::TestS | Split::TestU => mixed_split(&mut planner, clips, 0),
@@ -378,6 +381,18 @@ pub fn plan(config: &SynthConfig, split: Split, rng: &mut impl Rng) -> Vec<UnitP
         first_clip += count;
     }
     placed
+}
+
+/// Another plan for the same clips with as many rows of each sort, for where no scene meets the first.
+pub fn plan_again(config: &SynthConfig, plan: &UnitPlan, rng: &mut impl Rng) -> UnitPlan {
+    let mut planner = Planner::new(config, rng);
+    let (cast, unit) = match &plan.unit {
+        Unit::Single(rows) => planner.single(&rows.iter().filter_map(|row| row.null).collect::<Vec<_>>()),
+        Unit::Twins(_) => planner.twins(),
+        Unit::Deprived { cause, nulls, .. } => planner.deprived(*cause, *nulls),
+        Unit::Alone { cause, .. } => planner.alone(*cause),
+    };
+    UnitPlan { first_clip: plan.first_clip, cast, unit }
 }
 
 fn null_split(planner: &mut Planner<'_, impl Rng>, clips: usize) -> Vec<(Cast, Unit)> {

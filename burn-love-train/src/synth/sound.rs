@@ -89,7 +89,7 @@ fn set_level(samples: &mut [f64], dbfs: f64) {
     samples.iter_mut().for_each(|v| *v *= gain);
 }
 
-/// Sum of twelve uniform numbers: normal enough for noise, and the same everywhere.
+/// Sum of four uniform numbers: normal enough for noise, and without long tails.
 fn gaussian(rng: &mut impl Rng) -> f64 {
     (0..4).map(|_| rng.random_range(-1.0..1.0)).sum()
 }
@@ -104,16 +104,16 @@ fn carrier(shape: Shape, pitch: f64, length: usize, rng: &mut impl Rng) -> Vec<f
         Shape::Star => every(&|cycle| (TAU * cycle + 2.5 * (TAU * 1.4 * cycle).sin()).sin()),
         Shape::Square => {
             let table = period(pitch, |k| if k % 2 == 1 { 1.0 / k as f64 } else { 0.0 });
-            every(&|cycle| lookup(&table, cycle))
+            limit(every(&|cycle| lookup(&table, cycle)))
         }
         Shape::Triangle => {
             let table = period(pitch, |k| 1.0 / k as f64);
-            every(&|cycle| lookup(&table, cycle))
+            limit(every(&|cycle| lookup(&table, cycle)))
         }
         Shape::Cross => {
             let table = period(pitch, |k| if k <= 6 { 1.0 / k as f64 } else { 0.0 });
             let pluck = |i: usize| (-3.0 * (i as f64 / rate * PLUCKS).fract()).exp();
-            (0..length).map(|i| limit(lookup(&table, cycles(i)) * pluck(i))).collect()
+            limit((0..length).map(|i| lookup(&table, cycles(i)) * pluck(i)).collect())
         }
         Shape::Ring => noise_band(pitch, length, rng),
     }
@@ -152,11 +152,12 @@ fn noise_band(pitch: f64, length: usize, rng: &mut impl Rng) -> Vec<f64> {
             *v = out;
         }
     }
-    set_level(&mut noise, 0.0);
-    noise.into_iter().map(limit).collect()
+    limit(noise)
 }
 
 /// Holds peaks down, so that no mix of two sounds leaves full scale.
-fn limit(v: f64) -> f64 {
-    v.tanh()
+fn limit(mut samples: Vec<f64>) -> Vec<f64> {
+    set_level(&mut samples, 0.0);
+    samples.iter_mut().for_each(|v| *v = v.tanh());
+    samples
 }

@@ -7,7 +7,7 @@ use super::{
     class::{Class, Shape, Surface},
     language::{Hear, Meaning, Template},
     plan::{Cast, Demand, NullCause, Unit, UnitPlan, plan_again},
-    scene::{Classes, Item, Voice, minimal_referent, random_items, random_voices, referents, voice_of},
+    scene::{Classes, Ears, Item, Voice, random_items, random_voices, voice_of},
 };
 
 /// Scenes that are tried for one plan.
@@ -72,26 +72,24 @@ pub fn compose(
 fn attempt(unit: &Unit, cast: Cast, classes: Classes, rng: &mut impl Rng) -> Option<UnitDraft> {
     let items = random_items(cast.objects, classes, rng);
     let whole = random_voices(&sounding(&items, cast.sounding, rng), rng);
-    let stage = |voices: &[Voice]| Stage { items: items.clone(), voices: vec![voices.to_vec()], classes };
     let clips = match unit {
         Unit::Single(demands) => {
-            let rows = stage(&whole).rows(demands, rng)?;
+            let rows = Stage::new(&items, &[&whole], classes).rows(demands, rng)?;
             vec![ClipDraft { rows: rows.into_iter().flatten().collect(), voices: whole, deprived: None }]
         }
         Unit::Twins(demands) => {
             let other = random_voices(&sounding(&items, cast.sounding, rng), rng);
-            let both = Stage { items: items.clone(), voices: vec![whole, other], classes };
-            let mut rows: Vec<Vec<RowDraft>> = both.rows(demands, rng)?;
+            let mut rows = Stage::new(&items, &[&whole, &other], classes).rows(demands, rng)?;
             let second = rows.iter_mut().map(Vec::pop).collect::<Option<Vec<_>>>()?;
             let first = rows.into_iter().flatten().collect();
             let clip = |(voices, rows)| ClipDraft { voices, rows, deprived: None };
-            both.voices.into_iter().zip([first, second]).map(clip).collect()
+            [whole, other].into_iter().zip([first, second]).map(clip).collect()
         }
         Unit::Deprived { rows, cause, nulls, seen } => {
-            let rows: Vec<RowDraft> = stage(&whole).rows(rows, rng)?.into_iter().flatten().collect();
+            let rows: Vec<RowDraft> = Stage::new(&items, &[&whole], classes).rows(rows, rng)?.into_iter().flatten().collect();
             let voices = replacement(&items, *cause, rng);
             let turned = rows[..*nulls].iter().map(|row| RowDraft { target: None, null: Some(*cause), ..row.clone() });
-            let seen = stage(&voices).rows(seen, rng)?.into_iter().flatten();
+            let seen = Stage::new(&items, &[&voices], classes).rows(seen, rng)?.into_iter().flatten();
             let deprived = ClipDraft { rows: turned.chain(seen).collect(), voices, deprived: Some(*cause) };
             vec![ClipDraft { voices: whole, rows, deprived: None }, deprived]
         }
@@ -102,7 +100,8 @@ fn attempt(unit: &Unit, cast: Cast, classes: Classes, rng: &mut impl Rng) -> Opt
                 RowDraft { expression: meaning.phrase(rng), meaning, target: None, null: Some(*cause) }
             };
             let rows: Vec<RowDraft> = rows.iter().map(row).collect();
-            if rows.iter().any(|row| !referents(&row.meaning, &items, &voices).is_empty()) {
+            let stage = Stage::new(&items, &[&voices], classes);
+            if rows.iter().any(|row| stage.matching(&row.meaning) > 0) {
                 return None;
             }
             vec![ClipDraft { voices, rows, deprived: Some(*cause) }]
@@ -133,13 +132,19 @@ fn replacement(items: &[Item], cause: NullCause, rng: &mut impl Rng) -> Vec<Voic
 }
 
 /// Items with one set of sounds, or with the two of twins.
-struct Stage {
-    items: Vec<Item>,
-    voices: Vec<Vec<Voice>>,
+struct Stage<'a> {
+    items: &'a [Item],
+    voices: Vec<&'a [Voice]>,
+    ears: Vec<Ears>,
     classes: Classes,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
+    fn new(items: &'a [Item], voices: &[&'a [Voice]], classes: Classes) -> Self {
+        let ears = voices.iter().map(|voices| Ears::new(items, voices)).collect();
+        Self { items, voices: voices.to_vec(), ears, classes }
+    }
+
     /// A row per demand and set of sounds, all of different meanings.
     fn rows(&self, demands: &[Demand], rng: &mut impl Rng) -> Option<Vec<Vec<RowDraft>>> {
         let mut said: Vec<Meaning> = Vec::new();
@@ -196,7 +201,7 @@ impl Stage {
         let mut options: Vec<(usize, Meaning, Vec<usize>)> = Vec::new();
         for meaning in self.fillings(template, said) {
             let targets: Option<Vec<usize>> =
-                self.voices.iter().map(|voices| minimal_referent(&meaning, &self.items, voices)).collect();
+                self.ears.iter().map(|ears| ears.minimal_referent(&meaning, self.items)).collect();
             let Some(targets) = targets else { continue };
             let known =
                 |target: &usize| self.classes == Classes::Unseen && !self.items[*target].class.is_held_out();
@@ -212,6 +217,11 @@ impl Stage {
         Some((meaning, targets.into_iter().map(Some).collect()))
     }
 
+    /// How many items an expression refers to, under the first set of sounds.
+    fn matching(&self, meaning: &Meaning) -> u32 {
+        self.ears[0].referents(meaning, self.items).count_ones()
+    }
+
     /// An expression about a look that the scene lacks, worded as a positive one of another scene.
     fn absent(&self, template: Template, rng: &mut impl Rng) -> Option<Meaning> {
         let donor = random_items(4, self.classes, rng);
@@ -220,12 +230,12 @@ impl Stage {
         let looks = Meaning { hear: None, ..meaning.clone() };
         let partly = looks.looks.iter().any(|look| self.items.iter().any(|item| item.looks(*look)));
         let near = looks.looks.len() < 2 || partly;
-        (near && referents(&looks, &self.items, &[]).is_empty()).then_some(meaning)
+        (near && self.matching(&looks) == 0).then_some(meaning)
     }
 
     /// An expression about objects that are there but not heard as stated.
     fn silent(&self, template: Template, said: &[Meaning], rng: &mut impl Rng) -> Option<Meaning> {
-        let voices = &self.voices[0];
+        let voices = self.voices[0];
         let sounding = self.items.iter().filter(|item| voice_of(item, voices).is_some()).count();
         let held = match template.hear {
             Some(Hear::Silent) => self.items.len() - sounding,
@@ -234,7 +244,7 @@ impl Stage {
         // Seen alone, the scene looks as for a positive row: several objects with the look, several heard so.
         let plausible = |meaning: &Meaning| {
             let looks = Meaning { hear: None, ..meaning.clone() };
-            !template.has_looks() || held >= 2 && referents(&looks, &self.items, voices).len() >= 2
+            !template.has_looks() || held >= 2 && self.matching(&looks) >= 2
         };
         let clear = |item: &Item| voice_of(item, voices).is_none_or(|voice| voice.duration() <= 7);
         if template.hear == Some(Hear::Throughout) && !self.items.iter().all(clear) {
@@ -243,7 +253,7 @@ impl Stage {
         let options: Vec<Meaning> = self
             .fillings(template, said)
             .into_iter()
-            .filter(|meaning| referents(meaning, &self.items, voices).is_empty() && plausible(meaning))
+            .filter(|meaning| self.matching(meaning) == 0 && plausible(meaning))
             .collect();
         options.choose(rng).cloned()
     }

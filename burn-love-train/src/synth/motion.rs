@@ -152,7 +152,7 @@ fn crosses(a: (&Path, Shape), b: (&Path, Shape)) -> bool {
     let deep = gaps.iter().filter(|gap| **gap < depth).count();
     let wholly = |t| {
         let (p, q) = (a.0.at(t), b.0.at(t));
-        (p.x - q.x).hypot(p.y - q.y) < 0.35 * p.radius.max(q.radius)
+        (p.x - q.x).hypot(p.y - q.y) < 0.6 * p.radius.max(q.radius)
     };
     gaps[0] > depth / 2.0 && (1..=4).contains(&deep) && !(0..SECONDS).any(wholly)
 }

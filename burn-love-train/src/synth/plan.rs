@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SynthConfig,
-    language::{Hear, Template},
+    language::{Hear, Kind, Template},
 };
 use crate::data::Split;
 
@@ -172,6 +172,13 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Rows of the first clip.
+    fn rows(&self) -> &[Demand] {
+        match self {
+            Self::Single(rows) | Self::Twins(rows) | Self::Deprived { rows, .. } | Self::Alone { rows, .. } => rows,
+        }
+    }
+
     /// How many clips the unit makes.
     pub fn clips(&self) -> usize {
         match self {
@@ -386,12 +393,22 @@ pub fn plan(config: &SynthConfig, split: Split, rng: &mut impl Rng) -> Vec<UnitP
 /// Another plan for the same clips with as many rows of each sort, for where no scene meets the first.
 pub fn plan_again(config: &SynthConfig, plan: &UnitPlan, rng: &mut impl Rng) -> UnitPlan {
     let mut planner = Planner::new(config, rng);
-    let (cast, unit) = match &plan.unit {
+    let kinds = |rows: &[Demand]| {
+        let mut kinds: Vec<Kind> =
+            rows.iter().filter(|row| row.null.is_none()).map(|row| row.template.kind()).collect();
+        kinds.sort_unstable();
+        kinds
+    };
+    let mut fresh = || match &plan.unit {
         Unit::Single(rows) => planner.single(&rows.iter().filter_map(|row| row.null).collect::<Vec<_>>()),
         Unit::Twins(_) => planner.twins(),
         Unit::Deprived { cause, nulls, .. } => planner.deprived(*cause, *nulls),
         Unit::Alone { cause, .. } => planner.alone(*cause),
     };
+    // Rows keep their kinds if a few draws can arrange it, so that what is hard to find is not left out.
+    let wanted = kinds(plan.unit.rows());
+    let drawn = (0..200).map(|_| fresh()).find(|(_, unit)| kinds(unit.rows()) == wanted);
+    let (cast, unit) = drawn.unwrap_or_else(fresh);
     UnitPlan { first_clip: plan.first_clip, cast, unit }
 }
 

@@ -85,69 +85,102 @@ pub fn voice_of<'a>(item: &Item, voices: &'a [Voice]) -> Option<&'a Voice> {
     voices.iter().find(|voice| voice.class == item.class)
 }
 
-/// The items (by index) that an expression refers to. Voices without an item to belong to are nobody's.
-pub fn referents(meaning: &Meaning, items: &[Item], voices: &[Voice]) -> Vec<usize> {
-    let own: Vec<Option<&Voice>> = items.iter().map(|item| voice_of(item, voices)).collect();
-    let extreme = |score: &dyn Fn(&Voice) -> f64| {
-        let best = own.iter().flatten().map(|voice| score(voice)).fold(f64::MIN, f64::max);
-        own.iter().map(|voice| voice.is_some_and(|voice| score(voice) == best)).collect::<Vec<_>>()
-    };
-    let heard: Vec<bool> = match meaning.hear {
-        None => vec![true; items.len()],
-        Some(Hear::Sounding) => own.iter().map(Option::is_some).collect(),
-        Some(Hear::Silent) => own.iter().map(Option::is_none).collect(),
-        Some(Hear::Loudest) => extreme(&|voice| voice.level_dbfs),
-        Some(Hear::Quietest) => extreme(&|voice| -voice.level_dbfs),
-        Some(Hear::Longest) => extreme(&|voice| f64::from(voice.duration())),
-        Some(Hear::Shortest) => extreme(&|voice| -f64::from(voice.duration())),
-        Some(Hear::First) => extreme(&|voice| -f64::from(voice.onset())),
-        Some(Hear::Last) => extreme(&|voice| f64::from(voice.onset())),
-        Some(Hear::Throughout) => {
-            own.iter().map(|voice| voice.is_some_and(|voice| voice.duration() == SECONDS)).collect()
-        }
-    };
-    (0..items.len())
-        .filter(|i| heard[*i] && meaning.looks.iter().all(|look| items[*i].looks(*look)))
-        .collect()
+/// Sets of at most eight items, one bit each.
+type Set = u8;
+
+/// What there is to hear of some items: for each [`Hear`], who is heard so, and whether that is clear.
+#[derive(Debug, Clone)]
+pub struct Ears {
+    everything: Set,
+    heard: [(Set, bool); Hear::ALL.len()],
 }
 
-/// The one item that an expression refers to, provided that every predicate is needed (without it at least two items
-/// would be meant) and that what is to be heard stands out clearly.
-pub fn minimal_referent(meaning: &Meaning, items: &[Item], voices: &[Voice]) -> Option<usize> {
-    let &[target] = &referents(meaning, items, voices)[..] else { return None };
-    let ambiguous = |weaker: &Meaning| referents(weaker, items, voices).len() >= 2;
-    let looks_needed = (0..meaning.looks.len()).all(|dropped| {
-        let mut weaker = meaning.clone();
-        weaker.looks.remove(dropped);
-        ambiguous(&weaker)
-    });
-    let hear_needed = meaning.hear.is_none() || ambiguous(&Meaning { hear: None, ..meaning.clone() });
-    (looks_needed && hear_needed && stands_out(meaning.hear, items, voices)).then_some(target)
-}
-
-/// Whether the extreme that an expression asks for is clear.
-fn stands_out(hear: Option<Hear>, items: &[Item], voices: &[Voice]) -> bool {
-    let own: Vec<&Voice> = items.iter().filter_map(|item| voice_of(item, voices)).collect();
-    let margin = |mut values: Vec<u32>, from_top: bool, margin: u32| {
-        values.sort_unstable();
-        if from_top {
-            values.reverse();
-        }
-        values.len() >= 2 && values[0].abs_diff(values[1]) >= margin
-    };
-    let durations = || own.iter().map(|voice| voice.duration()).collect::<Vec<_>>();
-    let onsets = || own.iter().map(|voice| voice.onset()).collect::<Vec<_>>();
-    match hear {
-        None | Some(Hear::Sounding | Hear::Silent) => true,
-        Some(Hear::Loudest | Hear::Quietest) => own.len() >= 2,
-        Some(Hear::Longest) => margin(durations(), true, DURATION_MARGIN),
-        Some(Hear::Shortest) => margin(durations(), false, DURATION_MARGIN),
-        Some(Hear::First) => margin(onsets(), false, ONSET_MARGIN),
-        Some(Hear::Last) => margin(onsets(), true, ONSET_MARGIN),
-        Some(Hear::Throughout) => {
-            own.iter().all(|voice| matches!(SECONDS - voice.duration(), 0 | DURATION_MARGIN..))
-        }
+impl Ears {
+    /// Listens. Voices without an item to belong to are nobody's.
+    pub fn new(items: &[Item], voices: &[Voice]) -> Self {
+        let everything = set(items, |_| true);
+        let sounding = set(items, |item| voice_of(item, voices).is_some());
+        let levels = Extremes::of(items, voices, |voice| -voice.level_dbfs as u32);
+        let durations = Extremes::of(items, voices, Voice::duration);
+        let onsets = Extremes::of(items, voices, Voice::onset);
+        let whole = set(items, |item| voice_of(item, voices).is_some_and(|v| v.duration() == SECONDS));
+        let near_whole = set(items, |item| {
+            voice_of(item, voices).is_some_and(|v| (1..DURATION_MARGIN).contains(&(SECONDS - v.duration())))
+        });
+        let heard = Hear::ALL.map(|hear| match hear {
+            Hear::Sounding => (sounding, true),
+            Hear::Silent => (everything & !sounding, true),
+            // Levels are attenuations here: the least is the loudest. Any two differ by more than 6 dB.
+            Hear::Loudest => (levels.least, levels.least_gap > 0),
+            Hear::Quietest => (levels.most, levels.most_gap > 0),
+            Hear::Longest => (durations.most, durations.most_gap >= DURATION_MARGIN),
+            Hear::Shortest => (durations.least, durations.least_gap >= DURATION_MARGIN),
+            Hear::Throughout => (whole, near_whole == 0),
+            Hear::First => (onsets.least, onsets.least_gap >= ONSET_MARGIN),
+            Hear::Last => (onsets.most, onsets.most_gap >= ONSET_MARGIN),
+        });
+        Self { everything, heard }
     }
+
+    fn heard(&self, hear: Option<Hear>) -> (Set, bool) {
+        let position = |hear| Hear::ALL.iter().position(|known| *known == hear);
+        hear.and_then(position).map_or((self.everything, true), |i| self.heard[i])
+    }
+
+    /// The items that an expression refers to.
+    pub fn referents(&self, meaning: &Meaning, items: &[Item]) -> Set {
+        meaning.looks.iter().fold(self.heard(meaning.hear).0, |all, look| all & set(items, |item| item.looks(*look)))
+    }
+
+    /// The one item that an expression refers to, provided that every predicate is needed (without it at least two
+    /// items would be meant) and that what is to be heard stands out clearly.
+    pub fn minimal_referent(&self, meaning: &Meaning, items: &[Item]) -> Option<usize> {
+        let (heard, clear) = self.heard(meaning.hear);
+        let looks = |skipped: Option<usize>| {
+            let kept = meaning.looks.iter().enumerate().filter(move |(i, _)| Some(*i) != skipped);
+            kept.fold(self.everything, |all, (_, look)| all & set(items, |item| item.looks(*look)))
+        };
+        let meant = looks(None) & heard;
+        let ambiguous = |set: Set| set.count_ones() >= 2;
+        let minimal = clear
+            && meant.count_ones() == 1
+            && (0..meaning.looks.len()).all(|i| ambiguous(looks(Some(i)) & heard))
+            && (meaning.hear.is_none() || ambiguous(looks(None)));
+        minimal.then_some(meant.trailing_zeros() as usize)
+    }
+}
+
+/// Who has the least and the most of something, and by how much. The gaps are 0 unless two or more compete.
+struct Extremes {
+    least: Set,
+    least_gap: u32,
+    most: Set,
+    most_gap: u32,
+}
+
+impl Extremes {
+    fn of(items: &[Item], voices: &[Voice], score: impl Fn(&Voice) -> u32) -> Self {
+        let own = |item: &Item| voice_of(item, voices).map(&score);
+        let mut sorted: Vec<u32> = items.iter().filter_map(own).collect();
+        sorted.sort_unstable();
+        let who = |value: Option<&u32>| set(items, |item| value.is_some() && own(item) == value.copied());
+        let gap = |a: usize, b: usize| sorted[a].abs_diff(sorted[b]);
+        let (least_gap, most_gap) = match sorted.len() {
+            ..=1 => (0, 0),
+            n => (gap(0, 1), gap(n - 1, n - 2)),
+        };
+        Self { least: who(sorted.first()), least_gap, most: who(sorted.last()), most_gap }
+    }
+}
+
+fn set(items: &[Item], member: impl Fn(&Item) -> bool) -> Set {
+    items.iter().enumerate().filter(|(_, item)| member(item)).fold(0, |set, (i, _)| set | 1 << i)
+}
+
+/// The items (by index) that an expression refers to. See [`Ears::referents`].
+pub fn referents(meaning: &Meaning, items: &[Item], voices: &[Voice]) -> Vec<usize> {
+    let meant = Ears::new(items, voices).referents(meaning, items);
+    (0..items.len()).filter(|i| meant & 1 << i > 0).collect()
 }
 
 /// Which classes a scene may show.
@@ -162,7 +195,7 @@ pub enum Classes {
 /// `count` items of pairwise different classes that share many of their looks, so that single words are ambiguous.
 pub fn random_items(count: usize, classes: Classes, rng: &mut impl Rng) -> Vec<Item> {
     loop {
-        let few = |rng: &mut _, most: usize| Rng::random_range(rng, 2..=most.max(2));
+        let few = |rng: &mut _, most: usize| Rng::random_range(rng, 2..=most.clamp(2, 3));
         let (s, u, c) = (few(rng, count), few(rng, count), few(rng, count));
         let shapes: Vec<Shape> = Shape::ALL.choose_multiple(rng, s).copied().collect();
         let surfaces: Vec<Surface> = Surface::ALL.choose_multiple(rng, u).copied().collect();
@@ -175,7 +208,7 @@ pub fn random_items(count: usize, classes: Classes, rng: &mut impl Rng) -> Vec<I
             let pick = (shapes.choose(rng), surfaces.choose(rng), colours.choose(rng));
             let (Some(&shape), Some(&surface), Some(&colour)) = pick else { continue };
             let mut class = Class { shape, surface };
-            if classes == Classes::Unseen && rng.random_bool(0.6) {
+            if classes == Classes::Unseen && rng.random_bool(0.85) {
                 class = Class::HELD_OUT.into_iter().find(|held_out| held_out.shape == shape).unwrap_or(class);
             }
             let allowed = classes == Classes::Unseen || !class.is_held_out();

@@ -13,7 +13,7 @@ use super::{
     graph::{ObjectGraph, SceneGraph},
     language::{Hear, Meaning},
     plan::{Cast, templates},
-    scene::{minimal_referent, referents, voice_of},
+    scene::{Ears, referents, voice_of},
 };
 use crate::data::{RefAvs, Split};
 
@@ -219,12 +219,13 @@ fn text_blind_guesses(graph: &SceneGraph) -> (String, Vec<Guess>) {
         guesses.push(ids(graph, if unseen.is_empty() { all.clone() } else { unseen }));
     }
     let cast = Cast { objects: items.len(), sounding };
+    let ears = Ears::new(&items, &voices);
     let mut shares = vec![0.0; items.len()];
     for (template, share) in templates(&SynthConfig::default()).into_iter().filter(|(t, _)| cast.affords(*t)) {
         let targets: Vec<usize> = items
             .iter()
             .map(|item| template.fill(item.class.shape, item.class.surface, item.colour))
-            .filter_map(|meaning| minimal_referent(&meaning, &items, &voices))
+            .filter_map(|meaning| ears.minimal_referent(&meaning, &items))
             .collect();
         for target in &targets {
             shares[*target] += share / targets.len() as f64;

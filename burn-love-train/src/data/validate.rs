@@ -1,0 +1,151 @@
+//! Checks every row of some splits before any work starts on them, reading headers only.
+
+use std::{collections::HashMap, fs, io::Cursor};
+
+use super::{DataError, RefAvs, Row, Split, files::image_size, reader::expect_size};
+
+/// How much shorter than its frames' seconds a clip's sound may be.
+pub const CLIP_TOLERANCE_SECONDS: f64 = 0.5;
+
+/// A row that cannot be used, and why.
+#[derive(Debug)]
+pub struct BadSample {
+    /// Index into [`RefAvs::rows`].
+    pub index: usize,
+    /// The row's uid.
+    pub uid: String,
+    /// What is wrong with it.
+    pub error: DataError,
+}
+
+/// What a check of the files found.
+#[derive(Debug, Default)]
+pub struct Validation {
+    /// How many rows were looked at.
+    pub checked: usize,
+    /// The unusable ones, in metadata order.
+    pub bad: Vec<BadSample>,
+}
+
+impl Validation {
+    /// The first problem as an error.
+    ///
+    /// # Errors
+    /// When a row is bad.
+    pub fn into_result(self) -> Result<(), DataError> {
+        match self.bad.into_iter().next() {
+            Some(first) => Err(first.error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the clip of a key looks like, shared by its rows.
+#[derive(Clone, Copy)]
+struct Clip {
+    frames: usize,
+    size: (u32, u32),
+}
+
+impl RefAvs {
+    /// Looks at the files of every row of `splits`: frames and masks exist and have one size (from their headers), the
+    /// sound file is whole and as long as the clip.
+    ///
+    /// Pixels and samples are not decoded; a file damaged behind its header shows when it is read.
+    pub fn validate(&self, splits: &[Split]) -> Validation {
+        let mut validation = Validation::default();
+        let mut clips: HashMap<&str, Clip> = HashMap::new();
+        for (index, row) in self
+            .rows()
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| splits.contains(&row.split))
+        {
+            validation.checked += 1;
+            let clip = match clips.get(row.key()) {
+                Some(clip) => Ok(*clip),
+                None => self.check_clip(row).inspect(|clip| {
+                    clips.insert(row.key(), *clip);
+                }),
+            };
+            if let Err(error) = clip.and_then(|clip| self.check_masks(row, clip)) {
+                validation.bad.push(BadSample {
+                    index,
+                    uid: row.uid.clone(),
+                    error,
+                });
+            }
+        }
+        validation
+    }
+
+    fn check_clip(&self, row: &Row) -> Result<Clip, DataError> {
+        let paths = self.frame_paths(row)?;
+        let size = image_size(&paths[0], "a decodable frame")?;
+        for path in &paths[1..] {
+            expect_size(path, "as frame 0", size, image_size(path, "a decodable frame")?)?;
+        }
+        let clip = Clip {
+            frames: paths.len(),
+            size,
+        };
+        self.check_audio(row, clip.frames)?;
+        Ok(clip)
+    }
+
+    fn check_masks(&self, row: &Row, clip: Clip) -> Result<(), DataError> {
+        if row.is_null() && !self.mask_folder(row).is_dir() {
+            return Ok(());
+        }
+        for t in 0..clip.frames {
+            let path = self.mask_path(row, t);
+            expect_size(&path, "as the frame", clip.size, image_size(&path, "a mask")?)?;
+        }
+        Ok(())
+    }
+
+    fn check_audio(&self, row: &Row, seconds: usize) -> Result<(), DataError> {
+        let path = self.audio_path(row);
+        let mut header = Vec::new();
+        let file = fs::File::open(&path).map_err(|e| DataError::from_io(&path, "the clip's sound", e))?;
+        let length = file
+            .metadata()
+            .map_err(|source| DataError::Io {
+                path: path.clone(),
+                source,
+            })?
+            .len();
+        // Chunks before the samples (cover art, cue points) are rarely longer than this.
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut header).map_err(
+            |source| DataError::Io {
+                path: path.clone(),
+                source,
+            },
+        )?;
+        let expected = "a WAV file";
+        if length == 0 {
+            return Err(DataError::content(&path, expected, "an empty file"));
+        }
+        let mut cursor = Cursor::new(&header[..]);
+        let reader = hound::WavReader::new(&mut cursor)
+            .map_err(|error| DataError::content(&path, expected, error.to_string()))?;
+        let (spec, duration) = (reader.spec(), u64::from(reader.duration()));
+        drop(reader);
+        let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
+        let (promised, there) = (duration * frame_bytes, length.saturating_sub(cursor.position()));
+        if promised > there {
+            let expected = format!("{promised} bytes of samples, as its header says");
+            return Err(DataError::content(
+                &path,
+                expected,
+                format!("{there}: the file is truncated"),
+            ));
+        }
+        let found = duration as f64 / f64::from(spec.sample_rate.max(1));
+        if found + CLIP_TOLERANCE_SECONDS < seconds as f64 {
+            let expected = format!("at least {seconds} s of sound, one per frame");
+            return Err(DataError::content(&path, expected, format!("{found:.2} s")));
+        }
+        Ok(())
+    }
+}

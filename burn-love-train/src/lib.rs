@@ -3,4 +3,6 @@
 pub mod config;
 pub mod data;
 pub mod metrics;
+pub mod samples;
 pub mod synth;
+pub mod training;

@@ -11,4 +11,4 @@ mod training;
 pub use config::{EncodersConfig, LoveConfig, Sam2Section};
 pub use model::{ClipFeatures, ClipInput, Encoders, Sam2Love};
 pub use session::LoveSession;
-pub use training::{TrainFrames, TrainOutput, Trainable};
+pub use training::{FramesOutput, Trainable};

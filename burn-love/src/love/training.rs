@@ -53,20 +53,49 @@ impl Trainable {
     };
 }
 
-/// The frames that a training step segments.
+/// Masks of the first frames of a batch of clips.
 #[derive(Debug, Clone)]
-pub struct TrainFrames<B: Backend> {
-    /// The prompted frame and those tracked from it, `[B, K, 3, S, S]`, at SAM 2's size.
-    pub pixels: Tensor<B, 5>,
-}
-
-/// What a training step predicts.
-#[derive(Debug, Clone)]
-pub struct TrainOutput<B: Backend> {
+pub struct FramesOutput<B: Backend> {
     /// Mask logits, `[B, K, h, w]` at a quarter of SAM 2's resolution, never gated.
     pub logits: Tensor<B, 4>,
     /// Logits of the object being there, `[B, K]`.
     pub object_score: Tensor<B, 2>,
+}
+
+impl<B: Backend> Sam2Love<B> {
+    /// Masks of the prompted frame and of the frames tracked from it: what training sees, without a graph.
+    ///
+    /// # Shapes
+    /// - `frames`: `[B, K, 3, S, S]`, the prompted frame first
+    pub fn forward_frames(&self, clip: ClipInput<B>, frames: Tensor<B, 5>) -> FramesOutput<B> {
+        let [b, k, c, h, w] = frames.dims();
+        let neck = self.sam2.image_encoder.forward(frames.reshape([b * k, c, h, w]));
+        self.masks(self.prompt(clip), neck, k)
+    }
+
+    /// Masks of `k` frames per clip. Gates have no gradient: the logits are as the decoder gives them.
+    fn masks(&self, prompt: Tensor<B, 3>, neck: NeckFeatures<B>, k: usize) -> FramesOutput<B> {
+        let [b, ..] = prompt.dims();
+        let config = self
+            .config
+            .tracker(Some(k))
+            .with_prompted_object_gate(false)
+            .with_tracked_object_gate(false);
+        let tracker = Tracker::new(&self.sam2, config);
+        let frame = |i| self.sam2.project_features(select(&neck, b, k, i));
+        if k == 1 {
+            // A single frame needs no memory.
+            let heads = self.sam2.forward_sam_heads(&frame(0), prompt, self.config.sam2.multimask);
+            return FramesOutput { logits: heads.low_res_logits, object_score: heads.object_score };
+        }
+        let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
+        let mut outputs = vec![first];
+        outputs.extend((1..k).map(|i| session.step(&frame(i))));
+        FramesOutput {
+            logits: Tensor::cat(outputs.iter().map(|output| output.low_res_logits.clone()).collect(), 1),
+            object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
+        }
+    }
 }
 
 impl<B: AutodiffBackend> Sam2Love<B> {
@@ -101,52 +130,26 @@ impl<B: AutodiffBackend> Sam2Love<B> {
     /// Masks of the prompted frame and of the frames tracked from it, with a graph to all that learns.
     ///
     /// Frozen encoders run on the inner backend: no graph, and the fast inference roads.
+    ///
+    /// # Shapes
+    /// - `frames`: `[B, K, 3, S, S]`, the prompted frame first
     pub fn forward_training(
         &self,
         clip: ClipInput<B>,
-        frames: TrainFrames<B>,
+        frames: Tensor<B, 5>,
         trainable: &Trainable,
-    ) -> TrainOutput<B> {
+    ) -> FramesOutput<B> {
         let encoders = &self.encoders;
         let features = encode(
-            &MaybeFrozen {
-                module: &encoders.audio,
-                learns: trainable.audio_encoder,
-            },
-            &MaybeFrozen {
-                module: &encoders.vision,
-                learns: trainable.vision_encoder,
-            },
-            &MaybeFrozen {
-                module: &encoders.text,
-                learns: trainable.text_encoder,
-            },
+            &MaybeFrozen { module: &encoders.audio, learns: trainable.audio_encoder },
+            &MaybeFrozen { module: &encoders.vision, learns: trainable.vision_encoder },
+            &MaybeFrozen { module: &encoders.text, learns: trainable.text_encoder },
             clip,
         );
         let prompt = self.fusion.forward(features);
-        let [b, k, c, h, w] = frames.pixels.dims();
-        let neck = self.neck_features(frames.pixels.reshape([b * k, c, h, w]), trainable.image_encoder);
-        // Gates have no gradient: training sees the logits as they are.
-        let config = self
-            .config
-            .tracker(Some(k))
-            .with_prompted_object_gate(false)
-            .with_tracked_object_gate(false);
-        let tracker = Tracker::new(&self.sam2, config);
-        let frame = |i| self.sam2.project_features(select(&neck, b, k, i));
-        let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
-        let mut outputs = vec![first];
-        outputs.extend((1..k).map(|i| session.step(&frame(i))));
-        TrainOutput {
-            logits: Tensor::cat(
-                outputs
-                    .iter()
-                    .map(|output| output.low_res_logits.clone())
-                    .collect(),
-                1,
-            ),
-            object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
-        }
+        let [b, k, c, h, w] = frames.dims();
+        let neck = self.neck_features(frames.reshape([b * k, c, h, w]), trainable.image_encoder);
+        self.masks(prompt, neck, k)
     }
 
     fn neck_features(&self, pixels: Tensor<B, 4>, learns: bool) -> NeckFeatures<B> {

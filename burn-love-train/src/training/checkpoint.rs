@@ -1,0 +1,247 @@
+//! Step checkpoints: complete or absent, and enough to go on exactly.
+//!
+//! `checkpoints/step-00000100/` holds the weights under upstream names, the records of model and optimizer (full
+//! precision, with parameter ids), and the position. It is written aside, flushed, and renamed.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    module::AutodiffModule,
+    optim::{AdamW, Optimizer, adaptor::OptimizerAdaptor},
+    prelude::*,
+    record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder},
+    tensor::backend::AutodiffBackend,
+};
+use burn_love::weights::{WeightsError, WeightsFile, keys, state_of, write_safetensors};
+use serde::{Deserialize, Serialize};
+
+use super::LoveLearner;
+
+/// The optimizer of every training.
+pub type LoveOptimizer<B> = OptimizerAdaptor<AdamW, LoveLearner<B>, B>;
+
+/// A checkpoint that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The weights cannot be written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A record is not what it should be.
+    #[error("{path}: expected a record of this run's model, found: {found}", path = path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// There is nothing to resume.
+    #[error("{path}: expected a run with a checkpoint, found none", path = path.display())]
+    None {
+        /// The run's directory.
+        path: PathBuf,
+    },
+}
+
+/// Where a training stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epoch of the next micro-batch, from 0.
+    pub epoch: usize,
+    /// Next micro-batch of that epoch.
+    pub micro_batch: usize,
+    /// Best validation J so far.
+    pub best_j: Option<f64>,
+}
+
+/// The `checkpoints` folder of a run, with `best` and `last` beside it.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    run: PathBuf,
+    keep: usize,
+}
+
+const MODEL: &str = "model.safetensors";
+const MODEL_RECORD: &str = "model.mpk";
+const OPTIMIZER_RECORD: &str = "optimizer.mpk";
+const POSITION: &str = "position.json";
+
+impl Checkpoints {
+    /// The checkpoints of the run in `run`; `keep` of them stay, and the best one.
+    pub fn new(run: &Path, keep: usize) -> Self {
+        Self { run: run.into(), keep }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.run.join("checkpoints")
+    }
+
+    /// Writes a checkpoint, points `last` (and `best`) to it, and removes those no longer kept.
+    ///
+    /// # Errors
+    /// If the disk refuses; what was there before is then unharmed.
+    pub fn save<B: AutodiffBackend>(
+        &self,
+        learner: &LoveLearner<B>,
+        optimizer: &LoveOptimizer<B>,
+        config: &str,
+        position: &Position,
+        best: bool,
+    ) -> Result<PathBuf, CheckpointError> {
+        let name = format!("step-{:08}", position.step);
+        let (target, aside) = (self.folder().join(&name), self.folder().join(format!(".{name}.partial")));
+        if self.find("last").as_ref() == Some(&target) {
+            // Nothing was learned since; only what points here changes.
+            if best {
+                write_position(&target, position)?;
+                self.point("best", &name)?;
+            }
+            return Ok(target);
+        }
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(io(&aside))?;
+        }
+        fs::create_dir_all(&aside).map_err(io(&aside))?;
+        let state = state_of(&learner.model.valid(), keys::love);
+        write_safetensors(&aside.join(MODEL), &WeightsFile { state, config: Some(config.to_owned()) })?;
+        record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
+        record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
+        write_position(&aside, position)?;
+        if target.exists() {
+            // A step that was resumed behind and reached again; the new files are complete already.
+            fs::remove_dir_all(&target).map_err(io(&target))?;
+        }
+        fs::rename(&aside, &target).map_err(io(&target))?;
+        sync_folder(&self.folder());
+        self.point("last", &name)?;
+        if best {
+            self.point("best", &name)?;
+        }
+        self.prune()?;
+        Ok(target)
+    }
+
+    /// The folder that `pointer` (`last` or `best`) names, if there is one.
+    pub fn find(&self, pointer: &str) -> Option<PathBuf> {
+        let name = fs::read_to_string(self.run.join(pointer)).ok()?;
+        let folder = self.folder().join(name.trim());
+        folder.join(MODEL).is_file().then_some(folder)
+    }
+
+    /// The weights that evaluation uses: the best ones, or the last where none were validated.
+    ///
+    /// # Errors
+    /// If the run has no checkpoint.
+    pub fn weights(&self) -> Result<PathBuf, CheckpointError> {
+        self.find("best")
+            .or_else(|| self.find("last"))
+            .map(|folder| folder.join(MODEL))
+            .ok_or_else(|| CheckpointError::None { path: self.run.clone() })
+    }
+
+    /// Model, optimizer and position of the last checkpoint.
+    ///
+    /// # Errors
+    /// If there is none, or a file of it cannot be used.
+    pub fn load<B: AutodiffBackend>(
+        &self,
+        learner: LoveLearner<B>,
+        optimizer: LoveOptimizer<B>,
+        device: &B::Device,
+    ) -> Result<(LoveLearner<B>, LoveOptimizer<B>, Position), CheckpointError> {
+        let folder = self.find("last").ok_or_else(|| CheckpointError::None { path: self.run.clone() })?;
+        let path = folder.join(POSITION);
+        let json = fs::read_to_string(&path).map_err(io(&path))?;
+        let position = serde_json::from_str(&json)
+            .map_err(|error| CheckpointError::Record { path, found: error.to_string() })?;
+        let trainable = learner.trainable;
+        let model = restore::<B, _>(&folder.join(MODEL_RECORD), device)?;
+        let mut learner = learner.load_record(model);
+        learner.model = learner.model.freeze(&trainable);
+        let optimizer = optimizer.load_record(restore::<B, _>(&folder.join(OPTIMIZER_RECORD), device)?);
+        Ok((learner, optimizer, position))
+    }
+
+    fn point(&self, pointer: &str, name: &str) -> Result<(), CheckpointError> {
+        let (path, aside) = (self.run.join(pointer), self.run.join(format!(".{pointer}.partial")));
+        write_durably(&aside, name.as_bytes())?;
+        fs::rename(&aside, &path).map_err(io(&path))
+    }
+
+    /// Removes all but the newest `keep` and the best.
+    fn prune(&self) -> Result<(), CheckpointError> {
+        let folder = self.folder();
+        let mut steps: Vec<_> = fs::read_dir(&folder)
+            .map_err(io(&folder))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with("step-"))
+            .collect();
+        steps.sort();
+        let best = self.find("best");
+        let old = steps.len().saturating_sub(self.keep);
+        for path in steps[..old].iter().map(|name| folder.join(name)) {
+            if best.as_ref() != Some(&path) {
+                fs::remove_dir_all(&path).map_err(io(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_position(folder: &Path, position: &Position) -> Result<(), CheckpointError> {
+    let (path, aside) = (folder.join(POSITION), folder.join(".position.partial"));
+    let json = serde_json::to_string_pretty(position).expect("plain values");
+    write_durably(&aside, json.as_bytes())?;
+    fs::rename(&aside, &path).map_err(io(&path))
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + use<> {
+    let path = path.to_path_buf();
+    move |source| CheckpointError::Io { path, source }
+}
+
+fn write_durably(path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
+    let mut file = File::create(path).map_err(io(path))?;
+    file.write_all(content).map_err(io(path))?;
+    file.sync_all().map_err(io(path))
+}
+
+/// Makes a rename durable where the system lets folders be synced.
+fn sync_folder(path: &Path) {
+    if let Ok(folder) = File::open(path) {
+        folder.sync_all().ok();
+    }
+}
+
+fn recorder() -> NamedMpkFileRecorder<FullPrecisionSettings> {
+    NamedMpkFileRecorder::new()
+}
+
+fn record<B: Backend, R: burn::record::Record<B>>(record: R, path: &Path) -> Result<(), CheckpointError> {
+    recorder()
+        .record(record, path.to_path_buf())
+        .map_err(|error| CheckpointError::Io { path: path.into(), source: std::io::Error::other(error.to_string()) })?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(io(path))
+}
+
+fn restore<B: Backend, R: burn::record::Record<B>>(path: &Path, device: &B::Device) -> Result<R, CheckpointError> {
+    if !path.is_file() {
+        return Err(CheckpointError::Record { path: path.into(), found: "nothing".into() });
+    }
+    recorder()
+        .load(path.to_path_buf(), device)
+        .map_err(|error| CheckpointError::Record { path: path.into(), found: error.to_string() })
+}

@@ -1,0 +1,184 @@
+//! The model as burn-train sees it: a step, its values, and the metrics shown.
+
+use std::sync::Arc;
+
+use burn::{prelude::*, tensor::backend::AutodiffBackend};
+use burn_love::{
+    love::{FramesOutput, Sam2Love, Trainable},
+    ops::resize_bilinear,
+};
+use burn_train::{
+    InferenceStep, ItemLazy, TrainOutput, TrainStep,
+    metric::{
+        Adaptor, Metric, MetricAttributes, MetricMetadata, Numeric, NumericAttributes, NumericEntry,
+        SerializedEntry,
+        state::{FormatOptions, NumericMetricState},
+    },
+};
+
+use super::{LoveBatch, Objective};
+
+/// A model with what it is trained for.
+#[derive(Module, Debug)]
+pub struct LoveLearner<B: Backend> {
+    /// The model.
+    pub model: Sam2Love<B>,
+    /// The loss.
+    #[module(skip)]
+    pub objective: Objective,
+    /// The parts that learn.
+    #[module(skip)]
+    pub trainable: Trainable,
+    /// Logit above which a pixel counts as masked, in the running J.
+    #[module(skip)]
+    pub threshold_logit: f64,
+}
+
+/// What a step is judged by, averaged over its rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepValues {
+    /// The loss.
+    pub loss: f64,
+    /// BCE of the masks, unweighted.
+    pub bce: f64,
+    /// DICE of the masks, unweighted.
+    pub dice: f64,
+    /// BCE of the object scores, unweighted.
+    pub object: f64,
+    /// Mean IoU of the first frame over the rows that show the object there.
+    pub j: f64,
+    /// Rows.
+    pub rows: usize,
+    /// Rows that show the object in the first frame.
+    pub present: usize,
+}
+
+impl ItemLazy for StepValues {
+    type ItemSync = Self;
+
+    fn sync(self) -> Self {
+        self
+    }
+}
+
+impl Adaptor<StepValues> for StepValues {
+    fn adapt(&self) -> StepValues {
+        *self
+    }
+}
+
+impl<B: Backend> LoveLearner<B> {
+    /// The loss as a tensor, and all values read back.
+    fn judge(&self, output: &FramesOutput<B>, labels: Tensor<B, 4>) -> (Tensor<B, 1>, StepValues) {
+        let [b, _, h, w] = labels.dims();
+        let losses = self.objective.losses(output, labels.clone());
+        let first = |x: Tensor<B, 4>| x.narrow(1, 0, 1);
+        let predicted = resize_bilinear(first(output.logits.clone()).detach(), [h, w]);
+        let predicted = predicted.greater_elem(self.threshold_logit).float().reshape([b, h * w]);
+        let labels = first(labels).reshape([b, h * w]);
+        let both = (predicted.clone() * labels.clone()).sum_dim(1);
+        let area = labels.sum_dim(1);
+        let either = predicted.sum_dim(1) + area.clone() - both.clone();
+        let parts = [losses.total.clone(), losses.bce, losses.dice, losses.object];
+        let mut all: Vec<Tensor<B, 1>> = parts.into_iter().map(Tensor::detach).collect();
+        all.extend([both, either, area].map(|x| x.reshape([b])));
+        let values = Tensor::cat(all, 0).into_data().convert::<f64>();
+        let values = values.as_slice::<f64>().expect("just converted");
+        let (scalars, counts) = values.split_at(4);
+        let (mut j, mut present) = (0.0, 0);
+        for i in (0..b).filter(|i| counts[2 * b + i] > 0.0) {
+            j += counts[i] / counts[b + i];
+            present += 1;
+        }
+        let values = StepValues {
+            loss: scalars[0],
+            bce: scalars[1],
+            dice: scalars[2],
+            object: scalars[3],
+            j: j / f64::from(u32::try_from(present.max(1)).expect("a batch is small")),
+            rows: b,
+            present,
+        };
+        (losses.total, values)
+    }
+}
+
+impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
+    type Input = LoveBatch<B>;
+    type Output = StepValues;
+
+    fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
+        let output = self.model.forward_training(batch.clip, batch.frames, &self.trainable);
+        let (loss, values) = self.judge(&output, batch.labels);
+        TrainOutput::new(self, loss.backward(), values)
+    }
+}
+
+impl<B: Backend> InferenceStep for LoveLearner<B> {
+    type Input = LoveBatch<B>;
+    type Output = StepValues;
+
+    fn step(&self, batch: LoveBatch<B>) -> StepValues {
+        let output = self.model.forward_frames(batch.clip, batch.frames);
+        self.judge(&output, batch.labels).1
+    }
+}
+
+/// Reads one number and the rows it stands for out of a step's values.
+type Pick = fn(&StepValues) -> (f64, usize);
+
+/// One of a step's values as a metric of burn-train.
+#[derive(Clone)]
+pub struct ValueMetric {
+    name: Arc<String>,
+    pick: Pick,
+    higher_is_better: bool,
+    state: NumericMetricState,
+}
+
+impl ValueMetric {
+    fn new(name: &str, higher_is_better: bool, pick: Pick) -> Self {
+        Self { name: Arc::new(name.into()), pick, higher_is_better, state: NumericMetricState::default() }
+    }
+
+    /// The loss.
+    pub fn loss() -> Self {
+        Self::new("Loss", false, |values| (values.loss, values.rows))
+    }
+
+    /// Mean IoU of the first frame.
+    pub fn j() -> Self {
+        Self::new("J (frame 0)", true, |values| (values.j, values.present))
+    }
+}
+
+impl Metric for ValueMetric {
+    type Input = StepValues;
+
+    fn name(&self) -> Arc<String> {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        NumericAttributes { unit: None, higher_is_better: self.higher_is_better }.into()
+    }
+
+    fn update(&mut self, values: &StepValues, _metadata: &MetricMetadata) -> SerializedEntry {
+        let (value, count) = (self.pick)(values);
+        self.state.update(value, count, FormatOptions::new(self.name()).precision(4))
+    }
+
+    fn clear(&mut self) {
+        self.state.reset();
+    }
+}
+
+impl Numeric for ValueMetric {
+    fn value(&self) -> NumericEntry {
+        self.state.current_value()
+    }
+
+    fn running_value(&self) -> NumericEntry {
+        self.state.running_value()
+    }
+}

@@ -1,0 +1,128 @@
+//! What training minimises: BCE and DICE on masks, BCE on the object score.
+
+use burn::{
+    prelude::*,
+    tensor::activation::{relu, sigmoid},
+};
+use burn_love::{love::FramesOutput, ops::resize_bilinear};
+
+use crate::config::TrainConfig;
+
+/// Keeps DICE of two empty masks finite.
+const DICE_EPSILON: f64 = 1e-6;
+
+/// Weights of the parts of the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objective {
+    /// Weight of the masks' BCE.
+    pub bce: f64,
+    /// Weight of the masks' DICE.
+    pub dice: f64,
+    /// Weight of the object score's BCE.
+    pub object: f64,
+    /// Divisor inside DICE.
+    pub dice_scale: f64,
+}
+
+/// The loss and its parts, unweighted, each `[1]`.
+#[derive(Debug, Clone)]
+pub struct Losses<B: Backend> {
+    /// The weighted sum.
+    pub total: Tensor<B, 1>,
+    /// BCE of the masks.
+    pub bce: Tensor<B, 1>,
+    /// DICE of the masks.
+    pub dice: Tensor<B, 1>,
+    /// BCE of the object scores.
+    pub object: Tensor<B, 1>,
+}
+
+impl Objective {
+    /// The objective of a config.
+    pub fn new(config: &TrainConfig) -> Self {
+        Self {
+            bce: config.lambda_bce,
+            dice: config.lambda_dice,
+            object: config.lambda_object,
+            dice_scale: config.dice_scale,
+        }
+    }
+
+    /// The loss of predictions, at the labels' resolution.
+    ///
+    /// # Shapes
+    /// - `labels`: `[B, K, H, W]`, 0 or 1
+    pub fn losses<B: Backend>(&self, output: &FramesOutput<B>, labels: Tensor<B, 4>) -> Losses<B> {
+        let [b, k, h, w] = labels.dims();
+        let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
+        let labels = labels.reshape([b * k, h * w]);
+        let present = labels.clone().max_dim(1); // [B·K, 1]
+        let bce = bce_with_logits(logits.clone(), labels.clone());
+        let dice = dice(sigmoid(logits), labels, self.dice_scale);
+        let object = bce_with_logits(output.object_score.clone().reshape([b * k, 1]), present);
+        let total = bce.clone() * self.bce + dice.clone() * self.dice + object.clone() * self.object;
+        Losses { total, bce, dice, object }
+    }
+}
+
+/// Binary cross-entropy: mean over each row, then over rows (a fixed order of summation).
+///
+/// # Shapes
+/// - `logits`, `labels`: `[N, P]`; output: `[1]`
+pub fn bce_with_logits<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 2>) -> Tensor<B, 1> {
+    let softplus = logits.clone().abs().neg().exp().log1p(); // log(1 + e^−|x|)
+    let loss = relu(logits.clone()) - logits * labels + softplus;
+    loss.mean_dim(1).mean_dim(0).reshape([1])
+}
+
+/// `1 − (2·Σpt/s + ε) / (Σp/s + Σt/s + ε)`, mean over rows.
+///
+/// # Shapes
+/// - `probabilities`, `labels`: `[N, P]`; output: `[1]`
+pub fn dice<B: Backend>(probabilities: Tensor<B, 2>, labels: Tensor<B, 2>, scale: f64) -> Tensor<B, 1> {
+    let both = (probabilities.clone() * labels.clone()).sum_dim(1) * (2.0 / scale) + DICE_EPSILON;
+    let either = (probabilities.sum_dim(1) + labels.sum_dim(1)) / scale + DICE_EPSILON;
+    ((both / either).neg() + 1.0).mean_dim(0).reshape([1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    type B = burn_flex::Flex;
+
+    fn rows(values: [[f64; 4]; 2]) -> Tensor<B, 2> {
+        Tensor::from_data(values, &Default::default())
+    }
+
+    /// PyTorch 2.15: `binary_cross_entropy_with_logits`, and the DICE formula evaluated in f64.
+    #[test]
+    fn values_are_pytorchs() {
+        let logits = rows([[-2.0, 0.0, 1.0, 30.0], [0.5, -0.5, -40.0, 3.0]]);
+        let labels = rows([[0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]);
+        let bce = bce_with_logits(logits.clone(), labels.clone()).into_scalar();
+        let expected = (0.126_928 + 0.693_147 + 0.313_262 + 0.0) / 8.0
+            + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
+        assert!((f64::from(bce) - expected).abs() < 1e-5, "{bce} against {expected}");
+        let loss = dice(sigmoid(logits), labels, 1000.0).into_scalar();
+        let one = |p: [f64; 4], t: [f64; 4]| {
+            let both: f64 = p.iter().zip(&t).map(|(p, t)| p * t).sum();
+            let either: f64 = p.iter().sum::<f64>() + t.iter().sum::<f64>();
+            1.0 - (2.0 * both / 1000.0 + 1e-6) / (either / 1000.0 + 1e-6)
+        };
+        let expected = (one([0.119_203, 0.5, 0.731_059, 1.0], [0.0, 1.0, 1.0, 1.0])
+            + one([0.622_459, 0.377_541, 0.0, 0.952_574], [1.0, 0.0, 0.0, 0.0]))
+            / 2.0;
+        assert!((f64::from(loss) - expected).abs() < 1e-5, "{loss} against {expected}");
+    }
+
+    #[test]
+    fn a_perfect_mask_costs_nothing() {
+        let labels = Tensor::<B, 4>::from_data([[[[1.0, 0.0], [0.0, 1.0]]]], &Default::default());
+        let output = FramesOutput {
+            logits: labels.clone() * 200.0 - 100.0,
+            object_score: Tensor::from_data([[50.0]], &Default::default()),
+        };
+        let objective = Objective { bce: 1.0, dice: 1.0, object: 1.0, dice_scale: 1000.0 };
+        assert!(objective.losses(&output, labels).total.into_scalar() < 1e-5);
+    }
+}

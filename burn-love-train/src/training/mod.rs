@@ -1,0 +1,24 @@
+//! Training on burn-train: averaged accumulation, a schedule in optimizer steps, checkpoints that resume exactly.
+
+mod checkpoint;
+mod events;
+mod gradients;
+mod learner;
+mod loader;
+mod loss;
+mod quiet;
+mod run;
+mod schedule;
+mod strategy;
+
+pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position};
+pub use events::{RunLog, TrainEvent};
+pub use gradients::average_and_clip;
+pub use learner::{LoveLearner, StepValues, ValueMetric};
+pub use loader::{Cursor, LoveBatch, LoveLoader, Rows};
+pub use loss::{Losses, Objective, bce_with_logits, dice};
+pub use run::{RunError, TrainRun, load_model};
+use quiet::Quiet;
+
+pub use schedule::WarmupDecay;
+pub use strategy::{Listener, LoveComponents, Start, StepStrategy, Stop, Surroundings};

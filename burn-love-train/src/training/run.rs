@@ -1,0 +1,307 @@
+//! A run from its config and data to its last checkpoint.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use burn::{optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
+use burn_love::{
+    love::Sam2Love,
+    weights::{WeightsError, keys, load_state, read_safetensors},
+};
+use burn_train::{
+    Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger,
+    metric::LearningRateMetric,
+};
+
+use super::{
+    CheckpointError, Checkpoints, Cursor, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet, Rows, RunLog,
+    Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecay,
+};
+use crate::{
+    config::Config,
+    data::{RefAvs, Row, Split},
+    samples::{Preparer, SampleError},
+};
+
+/// Why a run cannot begin, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A row or one of its files cannot be used.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file of the run cannot be written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// There is nothing to learn from.
+    #[error("{path}: expected rows of the split train, found none", path = path.display())]
+    NoRows {
+        /// The data set.
+        path: PathBuf,
+    },
+    /// The loss or the gradients are not numbers any more.
+    #[error("diverged behind step {step}: expected a finite loss and gradient, found {value}")]
+    Diverged {
+        /// Optimizer steps done.
+        step: usize,
+        /// The loss or norm.
+        value: f64,
+    },
+    /// Somebody asked for it; a checkpoint was written.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// All that a training needs to know.
+pub struct TrainRun {
+    /// The resolved config.
+    pub config: Config,
+    /// The data set.
+    pub data: RefAvs,
+    /// Rows to leave out, by uid: bad samples that the user chose to skip.
+    pub skip: Vec<String>,
+    /// Where the run is written; exists and holds `config.toml`.
+    pub out: PathBuf,
+    /// Whether to go on from the last checkpoint.
+    pub resume: bool,
+    /// Weights of a whole model to begin with.
+    pub init_from: Option<PathBuf>,
+    /// Stops the run cleanly.
+    pub interrupter: Interrupter,
+    /// Hears what happens, besides the run's own log.
+    pub listener: Listener,
+    /// Whether to show burn-train's terminal dashboard; needs a terminal.
+    pub dashboard: bool,
+}
+
+impl TrainRun {
+    /// Trains to the last step and returns the model as evaluation uses it.
+    ///
+    /// # Errors
+    /// If a file or weights cannot be used, the run diverges, or it is interrupted (behind a checkpoint).
+    pub fn train<B: AutodiffBackend>(
+        self,
+        device: &B::Device,
+    ) -> Result<Sam2Love<B::InnerBackend>, RunError> {
+        let config = &self.config;
+        let preparer = Preparer::new(config)?;
+        let (train, valid) = self.rows(&preparer)?;
+        if train.rows.is_empty() {
+            return Err(RunError::NoRows { path: self.data.root().into() });
+        }
+        let total_steps = config.train.total_steps(train.rows.len());
+        let learner = self.learner::<B>(device)?;
+        let optimizer = AdamWConfig::new()
+            .with_beta_1(config.train.beta_1 as f32)
+            .with_beta_2(config.train.beta_2 as f32)
+            .with_epsilon(config.train.epsilon as f32)
+            .with_weight_decay(config.train.weight_decay as f32)
+            .init();
+        let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
+        let (learner, optimizer, position) = if self.resume {
+            checkpoints.load(learner, optimizer, device)?
+        } else {
+            (learner, optimizer, Position::default())
+        };
+        let log = RunLog::open(&self.out).map_err(|(path, source)| RunError::Io { path, source })?;
+        let listener = self.listener.clone();
+        let listener: Listener = Arc::new(move |event: &TrainEvent| {
+            if let Err(error) = log.write(event) {
+                tracing::warn!("the run's log cannot be written: {error}");
+            }
+            listener(event);
+        });
+        listener(&TrainEvent::Start {
+            step: position.step,
+            total: total_steps,
+            rows: train.rows.len(),
+            valid_rows: valid.rows.len(),
+            parameters: trainable_parameters(&learner.model),
+            all_parameters: learner.model.num_params(),
+        });
+        let (train_cursor, valid_cursor) = (Arc::new(Cursor::default()), Arc::new(Cursor::default()));
+        let start = Start { optimizer: optimizer.clone(), position, micro_batches: train.micro_batches(), total_steps };
+        let train = LoveLoader::<B>::new(Arc::new(train), train_cursor.clone(), device.clone());
+        let valid = LoveLoader::<B::InnerBackend>::new(Arc::new(valid), valid_cursor.clone(), device.clone());
+        let surroundings = Surroundings {
+            config_toml: config.to_toml(),
+            device: device.clone(),
+            checkpoints,
+            train_cursor,
+            valid_cursor,
+            listener,
+        };
+        let (strategy, outcome) = StepStrategy::new(config.train.clone(), surroundings, start);
+        let mut training = SupervisedTraining::new(&self.out, Arc::new(train), Arc::new(valid))
+            .metrics((ValueMetric::loss(), ValueMetric::j()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .with_metric_logger(InMemoryMetricLogger::new())
+            .with_application_logger(None)
+            .with_interrupter(self.interrupter.clone())
+            .num_epochs(config.train.epochs)
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+        if !self.dashboard {
+            training = training.renderer(Quiet);
+        }
+        let schedule = WarmupDecay::new(config.train.lr, config.train.warmup_steps, total_steps);
+        let result = training.launch(Learner::new(learner, optimizer, schedule));
+        match outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(result.model.model),
+            Some(Stop::Interrupted) => Err(RunError::Interrupted),
+            Some(Stop::Sample(error)) => Err(error.into()),
+            Some(Stop::Checkpoint(error)) => Err(error.into()),
+            Some(Stop::Diverged { step, loss }) => Err(RunError::Diverged { step, value: loss }),
+        }
+    }
+
+    /// Training and validation rows.
+    fn rows(&self, preparer: &Preparer) -> Result<(Rows, Rows), RunError> {
+        let config = &self.config;
+        let rows = |split, shuffle| {
+            let keep = |row: &&Row| {
+                (config.data.include_null || !row.is_null()) && !self.skip.contains(&row.uid)
+            };
+            Rows {
+                data: self.data.clone(),
+                rows: self.data.split(split).into_iter().filter(keep).cloned().collect(),
+                preparer: preparer.clone(),
+                batch_size: config.train.batch_size,
+                mask_frames: 1 + config.train.tracked_frames,
+                shuffle,
+            }
+        };
+        Ok((rows(Split::Train, Some(config.train.seed)), rows(Split::Val, None)))
+    }
+
+    /// A model with fresh weights, or those of `--init-from`.
+    fn learner<B: AutodiffBackend>(&self, device: &B::Device) -> Result<LoveLearner<B>, RunError> {
+        let config = &self.config;
+        B::seed(device, config.train.seed);
+        let mut model: Sam2Love<B> = config.model.init(device);
+        // Parameters are made when first used; their order is the module's, whatever uses them first.
+        model = load_fresh(model);
+        for part in pretrained(config) {
+            model = part.load(model)?;
+        }
+        if let Some(path) = &self.init_from {
+            let file = read_safetensors(path)?;
+            let (loaded, report) = load_state(model, &file.state, keys::love, path)?;
+            report.complete(path)?;
+            model = loaded;
+        }
+        let trainable = config.train.trainable();
+        Ok(LoveLearner {
+            model: model.freeze(&trainable),
+            objective: Objective::new(&config.train),
+            trainable,
+            threshold_logit: logit(config.eval.threshold),
+        })
+    }
+}
+
+/// Initialises every parameter, in module order.
+fn load_fresh<B: Backend>(model: Sam2Love<B>) -> Sam2Love<B> {
+    struct Touch;
+    impl<B: Backend> burn::module::ModuleVisitor<B> for Touch {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<B, D>>) {
+            drop(param.val());
+        }
+    }
+    model.visit(&mut Touch);
+    model
+}
+
+/// A pre-trained part named in the config.
+struct Pretrained<'a> {
+    path: &'a Path,
+    part: Part,
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Sam2,
+    Audio,
+    Vision,
+    Text,
+}
+
+fn pretrained(config: &Config) -> Vec<Pretrained<'_>> {
+    let weights = &config.weights;
+    [
+        (&weights.sam2, Part::Sam2),
+        (&weights.audio, Part::Audio),
+        (&weights.vision, Part::Vision),
+        (&weights.text, Part::Text),
+    ]
+    .into_iter()
+    .filter(|(path, _)| !path.as_os_str().is_empty())
+    .map(|(path, part)| Pretrained { path, part })
+    .collect()
+}
+
+impl Pretrained<'_> {
+    fn load<B: Backend>(&self, mut model: Sam2Love<B>) -> Result<Sam2Love<B>, WeightsError> {
+        let file = read_safetensors(self.path)?;
+        macro_rules! load {
+            ($module:expr, $key:expr) => {{
+                let (module, report) = load_state($module.clone(), &file.state, $key, self.path)?;
+                report.complete(self.path)?;
+                $module = module;
+            }};
+        }
+        match self.part {
+            Part::Sam2 => load!(model.sam2, burn_love::sam2::to_checkpoint),
+            Part::Audio => load!(model.encoders.audio, keys::vggish),
+            Part::Vision => load!(model.encoders.vision, keys::vit),
+            Part::Text => load!(model.encoders.text, keys::roberta),
+        }
+        Ok(model)
+    }
+}
+
+/// A model for inference with the weights of a file.
+///
+/// # Errors
+/// If the file cannot be read or belongs to another config.
+pub fn load_model<B: Backend>(
+    config: &Config,
+    path: &Path,
+    device: &B::Device,
+) -> Result<Sam2Love<B>, WeightsError> {
+    let file = read_safetensors(path)?;
+    let (mut model, report) =
+        load_state(config.model.init::<B>(device), &file.state, keys::love, path)?;
+    report.complete(path)?;
+    model.sam2 = model.sam2.cache_constants();
+    Ok(model)
+}
+
+fn trainable_parameters<B: AutodiffBackend>(model: &Sam2Love<B>) -> usize {
+    struct Count(usize);
+    impl<B: Backend> burn::module::ModuleVisitor<B> for Count {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<B, D>>) {
+            if param.is_require_grad() {
+                self.0 += param.lazy_shape().num_elements();
+            }
+        }
+    }
+    let mut count = Count(0);
+    model.visit(&mut count);
+    count.0
+}
+
+fn logit(probability: f64) -> f64 {
+    (probability / (1.0 - probability)).ln()
+}

@@ -1,0 +1,352 @@
+//! The training loop: burn-train's loaders, events and renderer, our optimizer steps and checkpoints.
+//!
+//! Micro-batches form one stream over all epochs; every optimizer step averages `accumulation` of them (the last
+//! step of a run may have fewer), so a checkpoint between two steps names an exact position. `Learner` carries the
+//! model into the loop; optimizer and schedule belong to the strategy, because burn-train 0.21 offers no way to
+//! save them at a step.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use burn::{
+    data::dataloader::Progress,
+    module::AutodiffModule,
+    optim::{AdamW, GradientsAccumulator, Optimizer, adaptor::OptimizerAdaptor},
+    prelude::*,
+    tensor::backend::AutodiffBackend,
+};
+use burn_train::{
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, LearningComponentsMarker,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents,
+    TrainingItem, ValidLoader,
+};
+
+use super::{
+    CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent, WarmupDecay,
+    average_and_clip, events::Mean,
+};
+use crate::{config::TrainConfig, samples::SampleError};
+
+/// burn-train's components of this training.
+pub type LoveComponents<B> =
+    LearningComponentsMarker<B, WarmupDecay, LoveLearner<B>, OptimizerAdaptor<AdamW, LoveLearner<B>, B>>;
+
+/// Receives events while the training runs.
+pub type Listener = Arc<dyn Fn(&TrainEvent) + Send + Sync>;
+
+/// Why a training ended before its last step.
+#[derive(Debug)]
+pub enum Stop {
+    /// Somebody asked for it; a checkpoint was written.
+    Interrupted,
+    /// A sample could not be used.
+    Sample(SampleError),
+    /// A checkpoint could not be written.
+    Checkpoint(CheckpointError),
+    /// The loss is not a number any more.
+    Diverged {
+        /// Optimizer steps done.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+}
+
+/// Trains on one device, step by step.
+pub struct StepStrategy<B: AutodiffBackend> {
+    config: TrainConfig,
+    /// The whole config, for the weights' metadata.
+    config_toml: String,
+    device: B::Device,
+    checkpoints: Checkpoints,
+    /// Positions of the training and the validation loader.
+    cursors: [Arc<Cursor>; 2],
+    listener: Listener,
+    start: Mutex<Option<Start<B>>>,
+    outcome: Arc<Mutex<Option<Stop>>>,
+}
+
+/// Optimizer and position that the loop begins with.
+pub struct Start<B: AutodiffBackend> {
+    /// The optimizer, with its moments.
+    pub optimizer: LoveOptimizer<B>,
+    /// Where the training stands.
+    pub position: Position,
+    /// Micro-batches in an epoch.
+    pub micro_batches: usize,
+    /// Optimizer steps in all.
+    pub total_steps: usize,
+}
+
+/// What surrounds the loop.
+pub struct Surroundings<B: AutodiffBackend> {
+    /// The whole config, for the weights' metadata.
+    pub config_toml: String,
+    /// Where it runs.
+    pub device: B::Device,
+    /// Where it is saved.
+    pub checkpoints: Checkpoints,
+    /// Position of the training loader.
+    pub train_cursor: Arc<Cursor>,
+    /// Position of the validation loader.
+    pub valid_cursor: Arc<Cursor>,
+    /// Who hears of it.
+    pub listener: Listener,
+}
+
+impl<B: AutodiffBackend> StepStrategy<B> {
+    /// A strategy that goes on from `start`; the outcome is read from the second value once it has run.
+    pub fn new(
+        config: TrainConfig,
+        surroundings: Surroundings<B>,
+        start: Start<B>,
+    ) -> (Self, Arc<Mutex<Option<Stop>>>) {
+        let outcome = Arc::new(Mutex::new(None));
+        let Surroundings { config_toml, device, checkpoints, train_cursor, valid_cursor, listener } = surroundings;
+        let strategy = Self {
+            config,
+            config_toml,
+            device,
+            checkpoints,
+            cursors: [train_cursor, valid_cursor],
+            listener,
+            start: Mutex::new(Some(start)),
+            outcome: outcome.clone(),
+        };
+        (strategy, outcome)
+    }
+}
+
+/// The state of the loop.
+struct Loop<'a, B: AutodiffBackend> {
+    strategy: &'a StepStrategy<B>,
+    learner: LoveLearner<B>,
+    optimizer: LoveOptimizer<B>,
+    schedule: WarmupDecay,
+    position: Position,
+    total_steps: usize,
+    micro_batches: usize,
+    processor: SupervisedTrainingEventProcessor<LoveComponents<B>>,
+    interrupter: Interrupter,
+    mean: Mean,
+    /// Position behind the last optimizer step: what a checkpoint resumes at.
+    boundary: Position,
+    /// Step of the newest checkpoint of this run.
+    saved: Option<usize>,
+    /// Start of the run, and steps done then.
+    began: (Instant, usize),
+    /// Start of the current stretch of the log, and steps done then.
+    stretch: (Instant, usize),
+}
+
+impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepStrategy<B> {
+    fn fit(
+        &self,
+        components: TrainingComponents<LoveComponents<B>>,
+        learner: Learner<LoveComponents<B>>,
+        train: TrainLoader<LoveComponents<B>>,
+        valid: ValidLoader<LoveComponents<B>>,
+        _starting_epoch: usize,
+    ) -> (LoveLearner<B>, SupervisedTrainingEventProcessor<LoveComponents<B>>) {
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Start { optimizer, position, micro_batches, total_steps } =
+            start.expect("a strategy runs once: its optimizer moves into the loop");
+        let now = Instant::now();
+        let mut schedule = WarmupDecay::new(self.config.lr, self.config.warmup_steps, total_steps);
+        for _ in 0..position.step {
+            burn::lr_scheduler::LrScheduler::step(&mut schedule);
+        }
+        let mut state = Loop {
+            strategy: self,
+            learner: learner.model(),
+            optimizer,
+            schedule,
+            position,
+            total_steps,
+            micro_batches,
+            processor: components.event_processor,
+            interrupter: components.interrupter,
+            mean: Mean::default(),
+            boundary: position,
+            saved: None,
+            began: (now, position.step),
+            stretch: (now, position.step),
+        };
+        drop(learner);
+        let stop = state.run(train.to_device(&self.device), valid.to_device(&self.device)).err();
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = stop;
+        (state.learner, state.processor)
+    }
+}
+
+impl<B: AutodiffBackend> Loop<'_, B> {
+    fn run(
+        &mut self,
+        train: TrainLoader<LoveComponents<B>>,
+        valid: ValidLoader<LoveComponents<B>>,
+    ) -> Result<(), Stop> {
+        let mut accumulator = GradientsAccumulator::new();
+        let mut accumulated = 0;
+        while self.position.step < self.total_steps {
+            let cursor = &self.strategy.cursors[0];
+            cursor.seek(self.position.epoch, self.position.micro_batch);
+            let mut batches = train.iter();
+            while self.position.step < self.total_steps
+                && let Some(batch) = batches.next()
+            {
+                let output = TrainStep::step(&self.learner, batch);
+                let values = output.item;
+                if !values.loss.is_finite() {
+                    return Err(Stop::Diverged { step: self.position.step, loss: values.loss });
+                }
+                accumulator.accumulate(&self.learner, output.grads);
+                accumulated += 1;
+                self.position.micro_batch += 1;
+                self.mean.add(&values);
+                self.show(values, batches.progress());
+                if accumulated == self.strategy.config.accumulation || self.ends_the_run() {
+                    self.optimize(accumulator.grads(), std::mem::take(&mut accumulated))?;
+                    self.after_step(&valid)?;
+                }
+            }
+            if let Some(error) = self.strategy.cursors[0].take_error() {
+                return Err(Stop::Sample(error));
+            }
+            let epoch = self.position.epoch;
+            self.processor.process_train(LearnerEvent::EndEpoch(epoch + 1));
+            if self.position.micro_batch >= self.micro_batches {
+                self.position.epoch += 1;
+                self.position.micro_batch = 0;
+                if self.strategy.config.validate_every == 0 {
+                    self.validate(&valid, epoch)?;
+                }
+            }
+        }
+        if self.saved != Some(self.boundary.step) {
+            self.save(false)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no micro-batch follows: the last step takes what there is.
+    fn ends_the_run(&self) -> bool {
+        let config = &self.strategy.config;
+        config.steps == 0
+            && self.position.epoch + 1 == config.epochs
+            && self.position.micro_batch == self.micro_batches
+    }
+
+    /// Tells burn-train of a micro-batch.
+    fn show(&mut self, values: StepValues, progress: Progress) {
+        let item = TrainingItem::new(
+            values,
+            progress,
+            self.epochs(self.position.epoch),
+            Some(self.position.step + 1),
+            Some(self.schedule.at(self.position.step)),
+        );
+        self.processor.process_train(LearnerEvent::ProcessedItem(item));
+    }
+
+    fn epochs(&self, epoch: usize) -> Progress {
+        let steps = self.strategy.config.accumulation * self.total_steps;
+        Progress { items_processed: epoch + 1, items_total: steps.div_ceil(self.micro_batches.max(1)) }
+    }
+
+    fn optimize(&mut self, mut grads: burn::optim::GradientsParams, count: usize) -> Result<(), Stop> {
+        let config = &self.strategy.config;
+        let norm = average_and_clip::<B, _>(&self.learner, &mut grads, count, config.clip_norm);
+        if !norm.is_finite() {
+            return Err(Stop::Diverged { step: self.position.step, loss: norm });
+        }
+        let lr = burn::lr_scheduler::LrScheduler::step(&mut self.schedule);
+        self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
+        self.position.step += 1;
+        self.boundary = self.position;
+        let step = self.position.step;
+        if step % config.log_every == 0 || step == self.total_steps {
+            let now = Instant::now();
+            let per_step = |(since, steps): (Instant, usize)| {
+                now.duration_since(since).as_secs_f64() / (step - steps).max(1) as f64
+            };
+            let left = (self.total_steps - step) as f64;
+            let event = TrainEvent::Step {
+                step,
+                total: self.total_steps,
+                epoch: self.position.epoch,
+                lr,
+                norm,
+                values: self.mean.take(),
+                seconds: per_step(self.stretch),
+                eta: Duration::from_secs_f64(per_step(self.began) * left),
+            };
+            self.stretch = (now, step);
+            (self.strategy.listener)(&event);
+        }
+        Ok(())
+    }
+
+    /// Validates, saves and stops where that is due.
+    fn after_step(&mut self, valid: &ValidLoader<LoveComponents<B>>) -> Result<(), Stop> {
+        let config = &self.strategy.config;
+        let due = |every: usize| every > 0 && self.position.step % every == 0;
+        let (validate, save) = (due(config.validate_every), due(config.checkpoint_every));
+        if validate {
+            self.validate(valid, self.position.epoch)?;
+        }
+        if save {
+            self.save(false)?;
+        }
+        if self.interrupter.should_stop() && self.position.step < self.total_steps {
+            self.save(false)?;
+            (self.strategy.listener)(&TrainEvent::Interrupted { step: self.position.step });
+            return Err(Stop::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Validates on all rows; the best J so far is saved.
+    fn validate(&mut self, valid: &ValidLoader<LoveComponents<B>>, epoch: usize) -> Result<(), Stop> {
+        if valid.num_items() == 0 {
+            return Ok(());
+        }
+        let model = self.learner.valid();
+        self.strategy.cursors[1].seek(0, 0);
+        let mut batches = valid.iter();
+        let mut mean = Mean::default();
+        while let Some(batch) = batches.next() {
+            let values = InferenceStep::step(&model, batch);
+            mean.add(&values);
+            let epochs = self.epochs(epoch);
+            let item = TrainingItem::new(values, batches.progress(), epochs, Some(self.position.step), None);
+            self.processor.process_valid(LearnerEvent::ProcessedItem(item));
+        }
+        if let Some(error) = self.strategy.cursors[1].take_error() {
+            return Err(Stop::Sample(error));
+        }
+        self.processor.process_valid(LearnerEvent::EndEpoch(epoch + 1));
+        let values = mean.take();
+        let best = self.position.best_j.is_none_or(|best| values.j > best);
+        if best {
+            self.position.best_j = Some(values.j);
+            self.boundary.best_j = Some(values.j);
+        }
+        (self.strategy.listener)(&TrainEvent::Valid { step: self.position.step, epoch, values, best });
+        if best { self.save(true) } else { Ok(()) }
+    }
+
+    fn save(&mut self, best: bool) -> Result<(), Stop> {
+        let Self { strategy, learner, optimizer, boundary, .. } = self;
+        let path = strategy
+            .checkpoints
+            .save(learner, optimizer, &strategy.config_toml, boundary, best)
+            .map_err(Stop::Checkpoint)?;
+        if self.saved.replace(self.boundary.step) != Some(self.boundary.step) {
+            (self.strategy.listener)(&TrainEvent::Checkpoint { step: self.boundary.step, path });
+        }
+        Ok(())
+    }
+}

@@ -407,7 +407,7 @@ pub fn plan_again(config: &SynthConfig, plan: &UnitPlan, rng: &mut impl Rng) -> 
     };
     // Rows keep their kinds if a few draws can arrange it, so that what is hard to find is not left out.
     let wanted = kinds(plan.unit.rows());
-    let drawn = (0..200).map(|_| fresh()).find(|(_, unit)| kinds(unit.rows()) == wanted);
+    let drawn = (0..500).map(|_| fresh()).find(|(_, unit)| kinds(unit.rows()) == wanted);
     let (cast, unit) = drawn.unwrap_or_else(fresh);
     UnitPlan { first_clip: plan.first_clip, cast, unit }
 }
@@ -429,24 +429,22 @@ fn null_split(planner: &mut Planner<'_, impl Rng>, clips: usize) -> Vec<(Cast, U
 }
 
 fn mixed_split(planner: &mut Planner<'_, impl Rng>, clips: usize, nulls: usize) -> Vec<(Cast, Unit)> {
-    let mut units = Vec::new();
-    let twins = (TWIN_SHARE / 2.0 * clips as f64).round() as usize;
-    for _ in 0..twins.min(clips / 2) {
-        units.push(planner.twins());
+    enum Slot {
+        Twins,
+        Deprived(NullCause, usize),
+        Single(Vec<NullCause>),
     }
-    let mut singles = clips - 2 * units.len();
+    let twins = ((TWIN_SHARE / 2.0 * clips as f64).round() as usize).min(clips / 2);
+    let mut slots: Vec<Slot> = (0..twins).map(|_| Slot::Twins).collect();
+    let mut singles = clips - 2 * twins;
 
-    let mut turned = nulls / 3;
-    let mut cause = NullCause::Muted;
+    // Half of a deprived clip's rows turn null, at most.
+    let (mut turned, most) = (nulls / 3, planner.rows.div_ceil(2));
     while turned > 0 && singles >= 2 {
-        let most = turned.min(planner.rows.div_ceil(2));
-        let (cast, unit) = planner.deprived(cause, most);
-        if let Unit::Deprived { nulls, .. } = &unit {
-            turned -= (*nulls).clamp(1, turned);
-        }
-        units.push((cast, unit));
+        let cause = if slots.len() % 2 == 0 { NullCause::Muted } else { NullCause::Swapped };
+        slots.push(Slot::Deprived(cause, turned.min(most)));
+        turned -= turned.min(most);
         singles -= 2;
-        cause = if cause == NullCause::Muted { NullCause::Swapped } else { NullCause::Muted };
     }
 
     // What is left of the nulls goes to the single clips, as evenly as can be.
@@ -455,9 +453,17 @@ fn mixed_split(planner: &mut Planner<'_, impl Rng>, clips: usize, nulls: usize) 
         (0..rest).map(|i| if i % 2 == 0 { NullCause::Absent } else { NullCause::Silent }).collect();
     causes.shuffle(planner.rng);
     for i in 0..singles {
-        let (from, to) = (i * rest / singles, (i + 1) * rest / singles);
-        units.push(planner.single(&causes[from..to]));
+        slots.push(Slot::Single(causes[i * rest / singles..(i + 1) * rest / singles].to_vec()));
     }
-    units.shuffle(planner.rng);
-    units
+
+    // Shares even out along the way, so every sort of clip must come along all the way.
+    slots.shuffle(planner.rng);
+    slots
+        .into_iter()
+        .map(|slot| match slot {
+            Slot::Twins => planner.twins(),
+            Slot::Deprived(cause, most) => planner.deprived(cause, most),
+            Slot::Single(causes) => planner.single(&causes),
+        })
+        .collect()
 }

@@ -76,7 +76,11 @@ fn slow(case: &Case, batch_size: usize) -> (f64, f64) {
                 }
                 let curve = (0..255).map(|k| {
                     let step = f64::from(1.0f32 / 254.0);
-                    let threshold = if k < 127 { k as f64 * step } else { 1.0 - (254 - k) as f64 * step } as f32;
+                    let threshold = if k < 127 {
+                        k as f64 * step
+                    } else {
+                        1.0 - (254 - k) as f64 * step
+                    } as f32;
                     let tp = frame.iter().filter(|(p, l)| *p >= threshold && *l).count() as f64;
                     let predicted = frame.iter().filter(|(p, _)| *p >= threshold).count() as f64;
                     let real = frame.iter().filter(|(_, l)| *l).count() as f64;

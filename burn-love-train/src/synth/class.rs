@@ -99,12 +99,30 @@ pub struct Class {
 impl Class {
     /// The six classes that only the unseen test split shows: one of each shape, at most two of each surface.
     pub const HELD_OUT: [Self; 6] = [
-        Self { shape: Shape::Disc, surface: Surface::Checker },
-        Self { shape: Shape::Square, surface: Surface::Dots },
-        Self { shape: Shape::Triangle, surface: Surface::Stripes },
-        Self { shape: Shape::Star, surface: Surface::Checker },
-        Self { shape: Shape::Ring, surface: Surface::Plain },
-        Self { shape: Shape::Cross, surface: Surface::Dots },
+        Self {
+            shape: Shape::Disc,
+            surface: Surface::Checker,
+        },
+        Self {
+            shape: Shape::Square,
+            surface: Surface::Dots,
+        },
+        Self {
+            shape: Shape::Triangle,
+            surface: Surface::Stripes,
+        },
+        Self {
+            shape: Shape::Star,
+            surface: Surface::Checker,
+        },
+        Self {
+            shape: Shape::Ring,
+            surface: Surface::Plain,
+        },
+        Self {
+            shape: Shape::Cross,
+            surface: Surface::Dots,
+        },
     ];
 
     /// Whether the class is kept for the unseen test split.

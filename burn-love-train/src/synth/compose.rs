@@ -1,6 +1,9 @@
 //! Finding objects, sounds and expressions that meet a unit's plan, by trying scenes until one does.
 
-use rand::{Rng, seq::{IndexedRandom, SliceRandom}};
+use rand::{
+    Rng,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 use super::{
     SynthConfig,
@@ -11,10 +14,10 @@ use super::{
 };
 
 /// Scenes that are tried for one plan.
-const SCENES: usize = 5000;
+const SCENES: usize = 1200;
 
 /// Plans that are tried for one unit.
-const PLANS: usize = 40;
+const PLANS: usize = 150;
 
 /// A row of a clip.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,36 +78,87 @@ fn attempt(unit: &Unit, cast: Cast, classes: Classes, rng: &mut impl Rng) -> Opt
     let clips = match unit {
         Unit::Single(demands) => {
             let rows = Stage::new(&items, &[&whole], classes).rows(demands, rng)?;
-            vec![ClipDraft { rows: rows.into_iter().flatten().collect(), voices: whole, deprived: None }]
+            vec![ClipDraft {
+                rows: rows.into_iter().flatten().collect(),
+                voices: whole,
+                deprived: None,
+            }]
         }
         Unit::Twins(demands) => {
             let other = random_voices(&sounding(&items, cast.sounding, rng), rng);
             let mut rows = Stage::new(&items, &[&whole, &other], classes).rows(demands, rng)?;
             let second = rows.iter_mut().map(Vec::pop).collect::<Option<Vec<_>>>()?;
             let first = rows.into_iter().flatten().collect();
-            let clip = |(voices, rows)| ClipDraft { voices, rows, deprived: None };
-            [whole, other].into_iter().zip([first, second]).map(clip).collect()
+            let clip = |(voices, rows)| ClipDraft {
+                voices,
+                rows,
+                deprived: None,
+            };
+            [whole, other]
+                .into_iter()
+                .zip([first, second])
+                .map(clip)
+                .collect()
         }
-        Unit::Deprived { rows, cause, nulls, seen } => {
-            let rows: Vec<RowDraft> = Stage::new(&items, &[&whole], classes).rows(rows, rng)?.into_iter().flatten().collect();
+        Unit::Deprived {
+            rows,
+            cause,
+            nulls,
+            seen,
+        } => {
+            let rows: Vec<RowDraft> = Stage::new(&items, &[&whole], classes)
+                .rows(rows, rng)?
+                .into_iter()
+                .flatten()
+                .collect();
             let voices = replacement(&items, *cause, rng);
-            let turned = rows[..*nulls].iter().map(|row| RowDraft { target: None, null: Some(*cause), ..row.clone() });
-            let seen = Stage::new(&items, &[&voices], classes).rows(seen, rng)?.into_iter().flatten();
-            let deprived = ClipDraft { rows: turned.chain(seen).collect(), voices, deprived: Some(*cause) };
-            vec![ClipDraft { voices: whole, rows, deprived: None }, deprived]
+            let turned = rows[..*nulls].iter().map(|row| RowDraft {
+                target: None,
+                null: Some(*cause),
+                ..row.clone()
+            });
+            let seen = Stage::new(&items, &[&voices], classes)
+                .rows(seen, rng)?
+                .into_iter()
+                .flatten();
+            let deprived = ClipDraft {
+                rows: turned.chain(seen).collect(),
+                voices,
+                deprived: Some(*cause),
+            };
+            vec![
+                ClipDraft {
+                    voices: whole,
+                    rows,
+                    deprived: None,
+                },
+                deprived,
+            ]
         }
         Unit::Alone { rows, cause } => {
             let voices = replacement(&items, *cause, rng);
             let row = |demand: &Demand| {
-                let meaning = Meaning { looks: Vec::new(), hear: demand.template.hear };
-                RowDraft { expression: meaning.phrase(rng), meaning, target: None, null: Some(*cause) }
+                let meaning = Meaning {
+                    looks: Vec::new(),
+                    hear: demand.template.hear,
+                };
+                RowDraft {
+                    expression: meaning.phrase(rng),
+                    meaning,
+                    target: None,
+                    null: Some(*cause),
+                }
             };
             let rows: Vec<RowDraft> = rows.iter().map(row).collect();
             let stage = Stage::new(&items, &[&voices], classes);
             if rows.iter().any(|row| stage.matching(&row.meaning) > 0) {
                 return None;
             }
-            vec![ClipDraft { voices, rows, deprived: Some(*cause) }]
+            vec![ClipDraft {
+                voices,
+                rows,
+                deprived: Some(*cause),
+            }]
         }
     };
     Some(UnitDraft { items, clips })
@@ -123,7 +177,12 @@ fn replacement(items: &[Item], cause: NullCause, rng: &mut impl Rng) -> Vec<Voic
     let mut strangers: Vec<Class> = Shape::ALL
         .iter()
         .filter(|shape| items.iter().all(|item| item.class.shape != **shape))
-        .flat_map(|shape| Surface::ALL.iter().map(|surface| Class { shape: *shape, surface: *surface }))
+        .flat_map(|shape| {
+            Surface::ALL.iter().map(|surface| Class {
+                shape: *shape,
+                surface: *surface,
+            })
+        })
         .filter(|class| !class.is_held_out())
         .collect();
     strangers.shuffle(rng);
@@ -142,7 +201,12 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(items: &'a [Item], voices: &[&'a [Voice]], classes: Classes) -> Self {
         let ears = voices.iter().map(|voices| Ears::new(items, voices)).collect();
-        Self { items, voices: voices.to_vec(), ears, classes }
+        Self {
+            items,
+            voices: voices.to_vec(),
+            ears,
+            classes,
+        }
     }
 
     /// A row per demand and set of sounds, all of different meanings.
@@ -154,8 +218,13 @@ impl<'a> Stage<'a> {
         for demand in demands {
             let (meaning, targets) = match demand.null {
                 None => self.positive(demand.template, &said, &uses, rng)?,
-                Some(NullCause::Absent) => (self.absent(demand.template, rng)?, vec![None; self.voices.len()]),
-                Some(_) => (self.silent(demand.template, &said, rng)?, vec![None; self.voices.len()]),
+                Some(NullCause::Absent) => {
+                    (self.absent(demand.template, rng)?, vec![None; self.voices.len()])
+                }
+                Some(_) => (
+                    self.silent(demand.template, &said, rng)?,
+                    vec![None; self.voices.len()],
+                ),
             };
             if said.contains(&meaning) {
                 return None;
@@ -200,8 +269,11 @@ impl<'a> Stage<'a> {
     ) -> Option<(Meaning, Vec<Option<usize>>)> {
         let mut options: Vec<(usize, Meaning, Vec<usize>)> = Vec::new();
         for meaning in self.fillings(template, said) {
-            let targets: Option<Vec<usize>> =
-                self.ears.iter().map(|ears| ears.minimal_referent(&meaning, self.items)).collect();
+            let targets: Option<Vec<usize>> = self
+                .ears
+                .iter()
+                .map(|ears| ears.minimal_referent(&meaning, self.items))
+                .collect();
             let Some(targets) = targets else { continue };
             let known =
                 |target: &usize| self.classes == Classes::Unseen && !self.items[*target].class.is_held_out();
@@ -227,8 +299,14 @@ impl<'a> Stage<'a> {
         let donor = random_items(4, self.classes, rng);
         let item = donor.choose(rng)?;
         let meaning = template.fill(item.class.shape, item.class.surface, item.colour);
-        let looks = Meaning { hear: None, ..meaning.clone() };
-        let partly = looks.looks.iter().any(|look| self.items.iter().any(|item| item.looks(*look)));
+        let looks = Meaning {
+            hear: None,
+            ..meaning.clone()
+        };
+        let partly = looks
+            .looks
+            .iter()
+            .any(|look| self.items.iter().any(|item| item.looks(*look)));
         let near = looks.looks.len() < 2 || partly;
         (near && self.matching(&looks) == 0).then_some(meaning)
     }
@@ -236,14 +314,21 @@ impl<'a> Stage<'a> {
     /// An expression about objects that are there but not heard as stated.
     fn silent(&self, template: Template, said: &[Meaning], rng: &mut impl Rng) -> Option<Meaning> {
         let voices = self.voices[0];
-        let sounding = self.items.iter().filter(|item| voice_of(item, voices).is_some()).count();
+        let sounding = self
+            .items
+            .iter()
+            .filter(|item| voice_of(item, voices).is_some())
+            .count();
         let held = match template.hear {
             Some(Hear::Silent) => self.items.len() - sounding,
             _ => sounding,
         };
         // Seen alone, the scene looks as for a positive row: several objects with the look, several heard so.
         let plausible = |meaning: &Meaning| {
-            let looks = Meaning { hear: None, ..meaning.clone() };
+            let looks = Meaning {
+                hear: None,
+                ..meaning.clone()
+            };
             !template.has_looks() || held >= 2 && self.matching(&looks) >= 2
         };
         let clear = |item: &Item| voice_of(item, voices).is_none_or(|voice| voice.duration() <= 7);

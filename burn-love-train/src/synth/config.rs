@@ -82,13 +82,30 @@ impl SynthConfig {
     pub fn validate(&self) -> Result<(), SynthError> {
         let within = |name, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
             true => Ok(()),
-            false => {
-                Err(SynthError::Config { name, expected: format!("{least} to {most}"), found: value.to_string() })
-            }
+            false => Err(SynthError::Config {
+                name,
+                expected: format!("{least} to {most}"),
+                found: value.to_string(),
+            }),
         };
-        within("width", self.width as usize, SMALLEST[0] as usize, LARGEST as usize)?;
-        within("height", self.height as usize, SMALLEST[1] as usize, LARGEST as usize)?;
-        within("expressions_per_clip", self.expressions_per_clip, 1, MOST_EXPRESSIONS)?;
+        within(
+            "width",
+            self.width as usize,
+            SMALLEST[0] as usize,
+            LARGEST as usize,
+        )?;
+        within(
+            "height",
+            self.height as usize,
+            SMALLEST[1] as usize,
+            LARGEST as usize,
+        )?;
+        within(
+            "expressions_per_clip",
+            self.expressions_per_clip,
+            1,
+            MOST_EXPRESSIONS,
+        )?;
         // Objects of 3 % and more must fit beside each other.
         let (wide, high) = (self.width, self.height);
         if wide > 3 * high || high > 2 * wide {
@@ -99,7 +116,11 @@ impl SynthConfig {
             });
         }
         if self.total() == 0 {
-            return Err(SynthError::Config { name: "train", expected: "at least one clip".into(), found: "0".into() });
+            return Err(SynthError::Config {
+                name: "train",
+                expected: "at least one clip".into(),
+                found: "0".into(),
+            });
         }
         Ok(())
     }

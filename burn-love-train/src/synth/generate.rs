@@ -66,14 +66,21 @@ pub fn generate(
         })
         .collect::<Result<_, SynthError>>()?;
 
-    let graphs: Vec<&SceneGraph> = units.iter().flat_map(|unit| unit.graphs.iter().map(|(_, graph)| graph)).collect();
+    let graphs: Vec<&SceneGraph> = units
+        .iter()
+        .flat_map(|unit| unit.graphs.iter().map(|(_, graph)| graph))
+        .collect();
     let table = metadata(&graphs);
     write(&out.join("metadata.csv"), &table)?;
     Ok(SynthSummary {
         clips: config.total(),
         folders: graphs.len(),
         rows: graphs.iter().map(|graph| graph.rows.len()).sum(),
-        nulls: graphs.iter().flat_map(|graph| &graph.rows).filter(|row| row.target.is_none()).count(),
+        nulls: graphs
+            .iter()
+            .flat_map(|graph| &graph.rows)
+            .filter(|row| row.target.is_none())
+            .count(),
         twins: graphs.iter().filter(|graph| graph.twin.is_some()).count() / 2,
         bytes: bytes.into_inner() + table.len() as u64,
     })
@@ -89,12 +96,19 @@ pub fn scenes(config: &SynthConfig) -> Result<Vec<SceneGraph>, SynthError> {
         .into_par_iter()
         .map(|(split, plan)| unit_graphs(config, split, &plan))
         .collect::<Result<_, SynthError>>()?;
-    Ok(units.into_iter().flat_map(|unit| unit.graphs).map(|(_, graph)| graph).collect())
+    Ok(units
+        .into_iter()
+        .flat_map(|unit| unit.graphs)
+        .map(|(_, graph)| graph)
+        .collect())
 }
 
 fn plans(config: &SynthConfig) -> Vec<(Split, UnitPlan)> {
     let plan = |split: Split| plan::plan(config, split, &mut seeded(config.seed, split, "plan", 0));
-    Split::ALL.into_iter().flat_map(|split| plan(split).into_iter().map(move |unit| (split, unit))).collect()
+    Split::ALL
+        .into_iter()
+        .flat_map(|split| plan(split).into_iter().map(move |unit| (split, unit)))
+        .collect()
 }
 
 /// A generator for one purpose of one clip.
@@ -116,12 +130,19 @@ fn clip_key(split: Split, clip: usize) -> String {
 }
 
 fn unit_graphs(config: &SynthConfig, split: Split, plan: &UnitPlan) -> Result<UnitGraphs, SynthError> {
-    let classes = if split == Split::TestU { Classes::Unseen } else { Classes::Seen };
+    let classes = if split == Split::TestU {
+        Classes::Unseen
+    } else {
+        Classes::Seen
+    };
     let mut rng = seeded(config.seed, split, "scene", plan.first_clip);
     let draft = compose(config, plan, classes, &mut rng).ok_or_else(|| SynthError::Unsatisfiable {
         split,
         clip: plan.first_clip,
-        expected: format!("{} objects, {} of them sounding", plan.cast.objects, plan.cast.sounding),
+        expected: format!(
+            "{} objects, {} of them sounding",
+            plan.cast.objects, plan.cast.sounding
+        ),
     })?;
     let shapes: Vec<Shape> = draft.items.iter().map(|item| item.class.shape).collect();
     let paths = random_paths(&shapes, config.width, config.height, &mut rng);
@@ -132,15 +153,27 @@ fn unit_graphs(config: &SynthConfig, split: Split, plan: &UnitPlan) -> Result<Un
         .zip(paths)
         .zip(seen)
         .zip(1..)
-        .map(|(((item, motion), frames), id)| ObjectGraph { id, item: *item, motion, frames })
+        .map(|(((item, motion), frames), id)| ObjectGraph {
+            id,
+            item: *item,
+            motion,
+            frames,
+        })
         .collect();
     let graphs = (0..draft.clips.len())
         .flat_map(|number| {
             let clip = plan.first_clip + number;
-            clip_graphs(config, split, plan, &draft, number, &objects).into_iter().map(move |graph| (clip, graph))
+            clip_graphs(config, split, plan, &draft, number, &objects)
+                .into_iter()
+                .map(move |graph| (clip, graph))
         })
         .collect();
-    Ok(UnitGraphs { split, first_clip: plan.first_clip, clips: draft.clips.len(), graphs })
+    Ok(UnitGraphs {
+        split,
+        first_clip: plan.first_clip,
+        clips: draft.clips.len(),
+        graphs,
+    })
 }
 
 /// The scene graph of a clip and of its null copies.
@@ -154,13 +187,21 @@ fn clip_graphs(
 ) -> Vec<SceneGraph> {
     let clip: &ClipDraft = &draft.clips[number];
     let vid = clip_key(split, plan.first_clip + number);
-    let causes = [NullCause::Absent, NullCause::Silent, NullCause::Muted, NullCause::Swapped].map(Some);
+    let causes = [
+        NullCause::Absent,
+        NullCause::Silent,
+        NullCause::Muted,
+        NullCause::Swapped,
+    ]
+    .map(Some);
     let twin = matches!(plan.unit, Unit::Twins(_)).then(|| clip_key(split, plan.first_clip + 1 - number));
     let whole = (clip.deprived.is_some() && number > 0).then(|| clip_key(split, plan.first_clip));
     let graph = |null: Option<NullCause>| {
         let key = null.map_or(vid.clone(), |cause| format!("null_{}-{vid}", cause.letter()));
         let row = |(i, row): (usize, &super::compose::RowDraft)| {
-            let category = row.target.map_or("null".into(), |target| draft.items[target].class.name());
+            let category = row
+                .target
+                .map_or("null".into(), |target| draft.items[target].class.name());
             RowGraph {
                 uid: format!("{key}_{category}_{}", i + 1),
                 kind: RowKind::new(row.meaning.template().kind(), row.null),
@@ -169,9 +210,19 @@ fn clip_graphs(
                 target: row.target.map(|target| objects[target].id),
             }
         };
-        let rows: Vec<RowGraph> =
-            clip.rows.iter().enumerate().filter(|(_, row)| row.null == null).map(row).collect();
-        let owner = |class| objects.iter().find(|object| object.item.class == class).map(|object| object.id);
+        let rows: Vec<RowGraph> = clip
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.null == null)
+            .map(row)
+            .collect();
+        let owner = |class| {
+            objects
+                .iter()
+                .find(|object| object.item.class == class)
+                .map(|object| object.id)
+        };
         (!rows.is_empty()).then(|| SceneGraph {
             key: key.clone(),
             vid: vid.clone(),
@@ -182,7 +233,10 @@ fn clip_graphs(
             sounds: clip
                 .voices
                 .iter()
-                .map(|voice| SoundGraph { voice: voice.clone(), object: owner(voice.class) })
+                .map(|voice| SoundGraph {
+                    voice: voice.clone(),
+                    object: owner(voice.class),
+                })
                 .collect(),
             twin: if null.is_none() { twin.clone() } else { None },
             whole: whole.clone(),
@@ -196,9 +250,17 @@ fn clip_graphs(
 
 /// Renders a unit once and writes it for each of its graphs. Gives the bytes written.
 fn write_unit(config: &SynthConfig, unit: &UnitGraphs, out: &Path) -> Result<u64, SynthError> {
-    let Some((_, scene)) = unit.graphs.first() else { return Ok(0) };
-    let pictures = paint::frames(scene, &mut seeded(config.seed, unit.split, "paint", unit.first_clip));
-    let frames: Vec<Vec<u8>> = pictures.iter().map(|frame| jpeg(frame, out)).collect::<Result<_, _>>()?;
+    let Some((_, scene)) = unit.graphs.first() else {
+        return Ok(0);
+    };
+    let pictures = paint::frames(
+        scene,
+        &mut seeded(config.seed, unit.split, "paint", unit.first_clip),
+    );
+    let frames: Vec<Vec<u8>> = pictures
+        .iter()
+        .map(|frame| jpeg(frame, out))
+        .collect::<Result<_, _>>()?;
     let mut written = 0;
     for (clip, graph) in &unit.graphs {
         let media = out.join("media").join(&graph.key);
@@ -223,7 +285,11 @@ fn write_masks(graph: &SceneGraph, out: &Path) -> Result<u64, SynthError> {
     let mut targets: Vec<u32> = graph.rows.iter().filter_map(|row| row.target).collect();
     targets.sort_unstable();
     targets.dedup();
-    let shapes: Vec<Shape> = graph.objects.iter().map(|object| object.item.class.shape).collect();
+    let shapes: Vec<Shape> = graph
+        .objects
+        .iter()
+        .map(|object| object.item.class.shape)
+        .collect();
     let paths: Vec<_> = graph.objects.iter().map(|object| object.motion.clone()).collect();
     let mut written = 0;
     for t in 0..if targets.is_empty() { 0 } else { SECONDS } {
@@ -232,7 +298,11 @@ fn write_masks(graph: &SceneGraph, out: &Path) -> Result<u64, SynthError> {
             let object = graph.objects.iter().position(|object| object.id == *target);
             let mask = GrayImage::from_fn(graph.width, graph.height, |x, y| {
                 let owner = owners[(y * graph.width + x) as usize];
-                Luma([if owner.is_some() && owner == object { 255 } else { 0 }])
+                Luma([if owner.is_some() && owner == object {
+                    255
+                } else {
+                    0
+                }])
             });
             let folder = out.join("gt_mask").join(&graph.key).join(format!("fid_{target}"));
             written += write(&folder.join(format!("{t:05}.png")), &png(&mask, out)?)?;
@@ -245,10 +315,21 @@ fn metadata(graphs: &[&SceneGraph]) -> Vec<u8> {
     let mut rows: Vec<(usize, &str, [String; 5])> = Vec::new();
     for graph in graphs {
         for row in &graph.rows {
-            let number = row.uid.rsplit('_').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let number = row
+                .uid
+                .rsplit('_')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0);
             let fid = row.target.unwrap_or(0).to_string();
             let split = graph.split.to_string();
-            let fields = [graph.vid.clone(), row.uid.clone(), split, fid, row.expression.clone()];
+            let fields = [
+                graph.vid.clone(),
+                row.uid.clone(),
+                split,
+                fid,
+                row.expression.clone(),
+            ];
             rows.push((number, &graph.vid, fields));
         }
     }
@@ -256,7 +337,10 @@ fn metadata(graphs: &[&SceneGraph]) -> Vec<u8> {
     let mut table = String::from("vid,uid,split,fid,exp\n");
     let mut from = 0;
     while from < rows.len() {
-        let same = rows[from..].iter().take_while(|row| row.1 == rows[from].1).count();
+        let same = rows[from..]
+            .iter()
+            .take_while(|row| row.1 == rows[from].1)
+            .count();
         rows[from..from + same].sort_by_key(|row| row.0);
         for (.., fields) in &rows[from..from + same] {
             table.push_str(&fields.join(","));
@@ -284,7 +368,10 @@ fn png(mask: &GrayImage, path: &Path) -> Result<Vec<u8>, SynthError> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<u64, SynthError> {
-    let io = |source| SynthError::Io { path: path.into(), source };
+    let io = |source| SynthError::Io {
+        path: path.into(),
+        source,
+    };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
@@ -293,5 +380,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<u64, SynthError> {
 }
 
 fn content(path: &Path, expected: &str, found: String) -> SynthError {
-    SynthError::Content { path: path.into(), expected: expected.into(), found }
+    SynthError::Content {
+        path: path.into(),
+        expected: expected.into(),
+        found,
+    }
 }

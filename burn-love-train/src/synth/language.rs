@@ -84,22 +84,38 @@ pub struct Template {
 impl Template {
     /// Looks only.
     pub const fn vision(shape: bool, surface: bool, colour: bool) -> Self {
-        Self { shape, surface, colour, hear: None }
+        Self {
+            shape,
+            surface,
+            colour,
+            hear: None,
+        }
     }
 
     /// Sound only.
     pub const fn sound(hear: Hear) -> Self {
-        Self { shape: false, surface: false, colour: false, hear: Some(hear) }
+        Self {
+            shape: false,
+            surface: false,
+            colour: false,
+            hear: Some(hear),
+        }
     }
 
     /// Looks and sound.
     pub const fn with(self, hear: Hear) -> Self {
-        Self { hear: Some(hear), ..self }
+        Self {
+            hear: Some(hear),
+            ..self
+        }
     }
 
     /// How many looks are stated.
     pub fn count(self) -> usize {
-        [self.shape, self.surface, self.colour].into_iter().filter(|stated| *stated).count()
+        [self.shape, self.surface, self.colour]
+            .into_iter()
+            .filter(|stated| *stated)
+            .count()
     }
 
     /// Whether a look is stated.
@@ -130,7 +146,10 @@ impl Template {
         if self.shape {
             looks.push(Look::Shape(shape));
         }
-        Meaning { looks, hear: self.hear }
+        Meaning {
+            looks,
+            hear: self.hear,
+        }
     }
 }
 
@@ -172,7 +191,10 @@ impl Meaning {
                 .patterns()
                 .iter()
                 .map(|(before, after)| {
-                    format!("the {before} {noun} {after}").split_whitespace().collect::<Vec<_>>().join(" ")
+                    format!("the {before} {noun} {after}")
+                        .split_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" ")
                 })
                 .collect(),
         }
@@ -187,12 +209,30 @@ impl Meaning {
     pub fn parse(expression: &str) -> Option<Self> {
         let words: Vec<&str> = expression.split_whitespace().collect();
         let mut looks = Vec::new();
-        looks.extend(Colour::ALL.iter().filter(|c| words.contains(&c.word())).map(|c| Look::Colour(*c)));
-        looks.extend(Surface::ALL.iter().filter(|s| words.contains(&s.word())).map(|s| Look::Surface(*s)));
-        looks.extend(Shape::ALL.iter().filter(|s| words.contains(&s.word())).map(|s| Look::Shape(*s)));
+        looks.extend(
+            Colour::ALL
+                .iter()
+                .filter(|c| words.contains(&c.word()))
+                .map(|c| Look::Colour(*c)),
+        );
+        looks.extend(
+            Surface::ALL
+                .iter()
+                .filter(|s| words.contains(&s.word()))
+                .map(|s| Look::Surface(*s)),
+        );
+        looks.extend(
+            Shape::ALL
+                .iter()
+                .filter(|s| words.contains(&s.word()))
+                .map(|s| Look::Shape(*s)),
+        );
         std::iter::once(None)
             .chain(Hear::ALL.into_iter().map(Some))
-            .map(|hear| Self { looks: looks.clone(), hear })
+            .map(|hear| Self {
+                looks: looks.clone(),
+                hear,
+            })
             .filter(|meaning| meaning.template().count() == looks.len())
             .find(|meaning| meaning.phrasings().iter().any(|phrasing| phrasing == expression))
     }
@@ -258,7 +298,9 @@ mod tests {
                 }
             }
         }
-        assert!(seen.contains_key("the sounding star") && seen.contains_key("the red object making no sound"));
+        assert!(
+            seen.contains_key("the sounding star") && seen.contains_key("the red object making no sound")
+        );
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl Path {
     pub fn at(&self, t: u32) -> Pose {
         let turn = self.phase + self.speed * f64::from(t);
         let shift = match &self.late {
-            Some(Late { shift, arrival }) if t < *arrival => shift * (1.0 - f64::from(t) / f64::from(*arrival)),
+            Some(Late { shift, arrival }) if t < *arrival => {
+                shift * (1.0 - f64::from(t) / f64::from(*arrival))
+            }
             _ => 0.0,
         };
         Pose {
@@ -96,7 +98,9 @@ impl Path {
 pub fn random_paths(shapes: &[Shape], width: u32, height: u32, rng: &mut impl Rng) -> Vec<Path> {
     let (width, height) = (f64::from(width), f64::from(height));
     let crossing = shapes.len() > 1 && rng.random_bool(CROSSING_SHARE);
-    let late = rng.random_bool(LATE_SHARE).then(|| rng.random_range(0..shapes.len()));
+    let late = rng
+        .random_bool(LATE_SHARE)
+        .then(|| rng.random_range(0..shapes.len()));
     let mut order: Vec<usize> = (0..shapes.len()).collect();
     order.shuffle(rng);
     let mut liveliness = 1.0;
@@ -174,7 +178,11 @@ fn try_paths(
             let mut path = random_path(shape, radius, frame, liveliness, rng);
             if late == Some(object) {
                 let left = path.at(0).x < frame[0] / 2.0;
-                let way = if left { -path.at(0).x } else { frame[0] - path.at(0).x };
+                let way = if left {
+                    -path.at(0).x
+                } else {
+                    frame[0] - path.at(0).x
+                };
                 let shift = way + way.signum() * (reach(shape) * radius + 2.0);
                 path.late = Some(Late { shift, arrival: 3 });
             }

@@ -83,7 +83,10 @@ mod tests {
                 }
             }
             let area = f64::from(count) * (3.0 / f64::from(side)).powi(2);
-            assert!((area / area_factor(*shape) - 1.0).abs() < 0.01, "{shape:?}: {area}");
+            assert!(
+                (area / area_factor(*shape) - 1.0).abs() < 0.01,
+                "{shape:?}: {area}"
+            );
             assert!((farthest - reach(*shape)).abs() < 0.02, "{shape:?}: {farthest}");
         }
     }

@@ -82,19 +82,30 @@ fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose) {
             let (mut sum, mut covered) = ([0.0; 3], 0.0);
             for sample in 0..SAMPLES * SAMPLES {
                 let offset = |k: i64| (k as f64 + 0.5) / SAMPLES as f64;
-                let point =
-                    local(pose, x as f64 + offset(sample % SAMPLES), y as f64 + offset(sample / SAMPLES));
+                let point = local(
+                    pose,
+                    x as f64 + offset(sample % SAMPLES),
+                    y as f64 + offset(sample / SAMPLES),
+                );
                 if !inside(item.class.shape, point, 0.0) {
                     continue;
                 }
-                let light = if inside(item.class.shape, point, RIM) { pattern(item, point) } else { rim };
+                let light = if inside(item.class.shape, point, RIM) {
+                    pattern(item, point)
+                } else {
+                    rim
+                };
                 sum = std::array::from_fn(|c| sum[c] + light[c]);
                 covered += 1.0;
             }
             if covered > 0.0 {
                 let pixel = frame.get_pixel_mut(x as u32, y as u32);
                 let behind = pixel.0.map(f64::from);
-                let light = mix(behind, sum.map(|v| v / covered), covered / (SAMPLES * SAMPLES) as f64);
+                let light = mix(
+                    behind,
+                    sum.map(|v| v / covered),
+                    covered / (SAMPLES * SAMPLES) as f64,
+                );
                 *pixel = Rgb(light.map(|v| v.round() as u8));
             }
         }
@@ -109,8 +120,10 @@ fn background(width: u32, height: u32, rng: &mut impl Rng) -> RgbImage {
         tint.map(|v: f64| (grey + v).clamp(0.0, 255.0))
     };
     let (from, to) = (dull(60.0, 110.0), dull(110.0, 160.0));
-    let octaves: Vec<Noise> =
-        [3, 7, 15].into_iter().map(|cells| Noise::new(cells, cells * height as usize / width.max(1) as usize, rng)).collect();
+    let octaves: Vec<Noise> = [3, 7, 15]
+        .into_iter()
+        .map(|cells| Noise::new(cells, cells * height as usize / width.max(1) as usize, rng))
+        .collect();
     RgbImage::from_fn(width, height, |x, y| {
         let (u, v) = (f64::from(x) / f64::from(width), f64::from(y) / f64::from(height));
         let smooth = 0.55 * octaves[0].at(u, v) + 0.3 * octaves[1].at(u, v) + 0.15 * octaves[2].at(u, v);
@@ -129,15 +142,22 @@ struct Noise {
 impl Noise {
     fn new(columns: usize, rows: usize, rng: &mut impl Rng) -> Self {
         let (columns, rows) = (columns.max(1), rows.max(1));
-        let values = (0..(columns + 2) * (rows + 2)).map(|_| rng.random_range(0.0..1.0)).collect();
-        Self { columns, rows, values }
+        let values = (0..(columns + 2) * (rows + 2))
+            .map(|_| rng.random_range(0.0..1.0))
+            .collect();
+        Self {
+            columns,
+            rows,
+            values,
+        }
     }
 
     fn at(&self, u: f64, v: f64) -> f64 {
         let (x, y) = (u * self.columns as f64, v * self.rows as f64);
         let smooth = |f: f64| f * f * (3.0 - 2.0 * f);
         let (fx, fy) = (smooth(x.fract()), smooth(y.fract()));
-        let value = |dx: usize, dy: usize| self.values[(y as usize + dy) * (self.columns + 2) + x as usize + dx];
+        let value =
+            |dx: usize, dy: usize| self.values[(y as usize + dy) * (self.columns + 2) + x as usize + dx];
         let row = |dy| value(0, dy) + (value(1, dy) - value(0, dy)) * fx;
         row(0) + (row(1) - row(0)) * fy
     }

@@ -43,8 +43,10 @@ const SHARES: [(Template, f64); 19] = [
 ];
 
 /// Shares of the order templates beside [`SHARES`], where they are asked for.
-const ORDER_SHARES: [(Template, f64); 2] =
-    [(Template::sound(Hear::First), 6.0), (Template::sound(Hear::Last), 6.0)];
+const ORDER_SHARES: [(Template, f64); 2] = [
+    (Template::sound(Hear::First), 6.0),
+    (Template::sound(Hear::Last), 6.0),
+];
 
 /// Of the null rows that state a look and a sound, this share names an absent look; the others a look of objects
 /// whose sound is not as stated. With it the three sorts of nulls together use each template as positive rows do.
@@ -93,14 +95,62 @@ pub struct Cast {
 
 /// All casts with their weights.
 const CASTS: [(Cast, f64); 8] = [
-    (Cast { objects: 2, sounding: 1 }, 5.0),
-    (Cast { objects: 2, sounding: 2 }, 5.0),
-    (Cast { objects: 3, sounding: 1 }, 15.0),
-    (Cast { objects: 3, sounding: 2 }, 20.0),
-    (Cast { objects: 3, sounding: 3 }, 5.0),
-    (Cast { objects: 4, sounding: 1 }, 13.0),
-    (Cast { objects: 4, sounding: 2 }, 22.0),
-    (Cast { objects: 4, sounding: 3 }, 15.0),
+    (
+        Cast {
+            objects: 2,
+            sounding: 1,
+        },
+        5.0,
+    ),
+    (
+        Cast {
+            objects: 2,
+            sounding: 2,
+        },
+        5.0,
+    ),
+    (
+        Cast {
+            objects: 3,
+            sounding: 1,
+        },
+        15.0,
+    ),
+    (
+        Cast {
+            objects: 3,
+            sounding: 2,
+        },
+        20.0,
+    ),
+    (
+        Cast {
+            objects: 3,
+            sounding: 3,
+        },
+        5.0,
+    ),
+    (
+        Cast {
+            objects: 4,
+            sounding: 1,
+        },
+        13.0,
+    ),
+    (
+        Cast {
+            objects: 4,
+            sounding: 2,
+        },
+        22.0,
+    ),
+    (
+        Cast {
+            objects: 4,
+            sounding: 3,
+        },
+        15.0,
+    ),
 ];
 
 impl Cast {
@@ -175,7 +225,10 @@ impl Unit {
     /// Rows of the first clip.
     fn rows(&self) -> &[Demand] {
         match self {
-            Self::Single(rows) | Self::Twins(rows) | Self::Deprived { rows, .. } | Self::Alone { rows, .. } => rows,
+            Self::Single(rows)
+            | Self::Twins(rows)
+            | Self::Deprived { rows, .. }
+            | Self::Alone { rows, .. } => rows,
         }
     }
 
@@ -209,13 +262,20 @@ impl Shares {
     fn new(weights: impl IntoIterator<Item = (Template, f64)>) -> Self {
         let entries: Vec<_> = weights.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
         let sum: f64 = entries.iter().map(|(_, weight)| weight).sum();
-        Self { entries: entries.into_iter().map(|(t, weight)| (t, weight / sum, 0.0)).collect(), drawn: 0.0 }
+        Self {
+            entries: entries
+                .into_iter()
+                .map(|(t, weight)| (t, weight / sum, 0.0))
+                .collect(),
+            drawn: 0.0,
+        }
     }
 
     /// Those that null rows of a cause are drawn from.
     fn of_null(all: &[(Template, f64)], cause: NullCause) -> Self {
         Self::new(all.iter().map(|(template, weight)| {
-            let presence = matches!(template.hear, Some(Hear::Sounding | Hear::Silent)) && template.has_looks();
+            let presence =
+                matches!(template.hear, Some(Hear::Sounding | Hear::Silent)) && template.has_looks();
             let share = match (cause, template.hear) {
                 (NullCause::Absent, None) => 1.0,
                 (NullCause::Absent, _) if presence => ABSENT_SHARE,
@@ -234,11 +294,21 @@ impl Shares {
         let lag = |(_, share, count): &(Template, f64, f64)| {
             (share * (self.drawn + AHEAD) - count).max(1e-3 * share)
         };
-        let open: Vec<usize> = (0..self.entries.len()).filter(|i| allowed(self.entries[*i].0)).collect();
+        let open: Vec<usize> = (0..self.entries.len())
+            .filter(|i| allowed(self.entries[*i].0))
+            .collect();
         let chosen = *open.choose_weighted(rng, |i| lag(&self.entries[*i])).ok()?;
-        self.entries[chosen].2 += 1.0;
-        self.drawn += 1.0;
-        Some(self.entries[chosen].0)
+        let template = self.entries[chosen].0;
+        self.count(template);
+        Some(template)
+    }
+
+    /// Takes note of a row of the template.
+    fn count(&mut self, template: Template) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.0 == template) {
+            entry.2 += 1.0;
+            self.drawn += 1.0;
+        }
     }
 }
 
@@ -258,7 +328,13 @@ pub fn templates(config: &SynthConfig) -> Vec<(Template, f64)> {
 fn choose_cast(rng: &mut impl Rng, fits: impl Fn(Cast) -> bool) -> Cast {
     let open: Vec<_> = CASTS.iter().filter(|(cast, _)| fits(*cast)).collect();
     let chosen = open.choose_weighted(rng, |(_, weight)| *weight);
-    chosen.map_or(Cast { objects: 4, sounding: 2 }, |(cast, _)| *cast)
+    chosen.map_or(
+        Cast {
+            objects: 4,
+            sounding: 2,
+        },
+        |(cast, _)| *cast,
+    )
 }
 
 struct Planner<'a, R> {
@@ -301,12 +377,25 @@ impl<'a, R: Rng> Planner<'a, R> {
             let fits = |t: Template| {
                 fits_beside(t, &rows) && cast.is_none_or(|cast: Cast| cast.affords_null(t, *cause))
             };
-            let shares = if *cause == NullCause::Absent { &mut self.absent } else { &mut self.silent };
-            let Some(template) = shares.draw(self.rng, fits) else { continue };
-            rows.push(Demand { template, null: Some(*cause) });
+            let shares = if *cause == NullCause::Absent {
+                &mut self.absent
+            } else {
+                &mut self.silent
+            };
+            let Some(template) = shares.draw(self.rng, fits) else {
+                continue;
+            };
+            rows.push(Demand {
+                template,
+                null: Some(*cause),
+            });
             // Later nulls of the clip must find room in the cast too.
             let afford = |cast: Cast| {
-                let others = self.silent.entries.iter().filter(|(t, ..)| cast.affords_null(*t, NullCause::Silent));
+                let others = self
+                    .silent
+                    .entries
+                    .iter()
+                    .filter(|(t, ..)| cast.affords_null(*t, NullCause::Silent));
                 cast.affords_null(template, *cause) && others.count() >= silent
             };
             cast = Some(match cast {
@@ -330,23 +419,42 @@ impl<'a, R: Rng> Planner<'a, R> {
 
     fn twins(&mut self) -> (Cast, Unit) {
         let first = self.positive.draw(self.rng, |t| t.hear.is_some());
-        let mut rows: Vec<Demand> = first.map(|template| Demand { template, null: None }).into_iter().collect();
+        let mut rows: Vec<Demand> = first
+            .map(|template| Demand { template, null: None })
+            .into_iter()
+            .collect();
         // Two objects leave too little to tell apart four times.
-        let cast = choose_cast(self.rng, |cast| cast.objects > 2 && first.is_none_or(|t| cast.affords(t)));
+        let cast = choose_cast(self.rng, |cast| {
+            cast.objects > 2 && first.is_none_or(|t| cast.affords(t))
+        });
         let missing = self.rows.saturating_sub(rows.len());
         self.fill(&mut rows, cast, missing, |t| t.hear.is_some());
+        // Each row stands in both clips.
+        rows.iter().for_each(|row| self.positive.count(row.template));
         (cast, Unit::Twins(rows))
     }
 
     fn deprived(&mut self, cause: NullCause, most: usize) -> (Cast, Unit) {
         let mut rows: Vec<Demand> = Vec::new();
-        let mut cast = Cast { objects: 4, sounding: 2 };
+        let mut cast = Cast {
+            objects: 4,
+            sounding: 2,
+        };
         for _ in 0..most {
-            let fits = |t: Template| fits_beside(t, &rows) && (rows.is_empty() || cast.affords(t));
-            let Some(template) = self.deprived.draw(self.rng, fits) else { break };
+            // "The sounding object" needs a scene with one sound, where no other such row has its place.
+            let single_sound = |t: Template| t == Template::sound(Hear::Sounding);
+            let fits = |t: Template| {
+                (self.rows == 1 || single_sound(t) == (most == 1))
+                    && fits_beside(t, &rows)
+                    && (rows.is_empty() || cast.affords(t))
+            };
+            let Some(template) = self.deprived.draw(self.rng, fits) else {
+                break;
+            };
             if rows.is_empty() {
                 cast = choose_cast(self.rng, |cast| cast.objects > 2 && cast.affords(template));
             }
+            self.positive.count(template);
             rows.push(Demand { template, null: None });
         }
         let nulls = rows.len();
@@ -354,15 +462,28 @@ impl<'a, R: Rng> Planner<'a, R> {
         self.fill(&mut rows, cast, missing, |_| true);
         let mut seen = Vec::new();
         self.fill(&mut seen, cast, missing, |t| t.hear.is_none());
-        (cast, Unit::Deprived { rows, cause, nulls, seen })
+        (
+            cast,
+            Unit::Deprived {
+                rows,
+                cause,
+                nulls,
+                seen,
+            },
+        )
     }
 
     fn alone(&mut self, cause: NullCause) -> (Cast, Unit) {
         let mut rows: Vec<Demand> = Vec::new();
         for _ in 0..self.rows {
             let fits = |t| fits_beside(t, &rows);
-            let Some(template) = self.deprived.draw(self.rng, fits) else { break };
-            rows.push(Demand { template, null: Some(cause) });
+            let Some(template) = self.deprived.draw(self.rng, fits) else {
+                break;
+            };
+            rows.push(Demand {
+                template,
+                null: Some(cause),
+            });
         }
         (choose_cast(self.rng, |_| true), Unit::Alone { rows, cause })
     }
@@ -384,7 +505,11 @@ pub fn plan(config: &SynthConfig, split: Split, rng: &mut impl Rng) -> Vec<UnitP
     let mut placed = Vec::new();
     for (cast, unit) in units {
         let count = unit.clips();
-        placed.push(UnitPlan { first_clip, cast, unit });
+        placed.push(UnitPlan {
+            first_clip,
+            cast,
+            unit,
+        });
         first_clip += count;
     }
     placed
@@ -394,8 +519,11 @@ pub fn plan(config: &SynthConfig, split: Split, rng: &mut impl Rng) -> Vec<UnitP
 pub fn plan_again(config: &SynthConfig, plan: &UnitPlan, rng: &mut impl Rng) -> UnitPlan {
     let mut planner = Planner::new(config, rng);
     let kinds = |rows: &[Demand]| {
-        let mut kinds: Vec<Kind> =
-            rows.iter().filter(|row| row.null.is_none()).map(|row| row.template.kind()).collect();
+        let mut kinds: Vec<Kind> = rows
+            .iter()
+            .filter(|row| row.null.is_none())
+            .map(|row| row.template.kind())
+            .collect();
         kinds.sort_unstable();
         kinds
     };
@@ -407,9 +535,15 @@ pub fn plan_again(config: &SynthConfig, plan: &UnitPlan, rng: &mut impl Rng) -> 
     };
     // Rows keep their kinds if a few draws can arrange it, so that what is hard to find is not left out.
     let wanted = kinds(plan.unit.rows());
-    let drawn = (0..200).map(|_| fresh()).find(|(_, unit)| kinds(unit.rows()) == wanted);
+    let drawn = (0..500)
+        .map(|_| fresh())
+        .find(|(_, unit)| kinds(unit.rows()) == wanted);
     let (cast, unit) = drawn.unwrap_or_else(fresh);
-    UnitPlan { first_clip: plan.first_clip, cast, unit }
+    UnitPlan {
+        first_clip: plan.first_clip,
+        cast,
+        unit,
+    }
 }
 
 fn null_split(planner: &mut Planner<'_, impl Rng>, clips: usize) -> Vec<(Cast, Unit)> {
@@ -417,7 +551,11 @@ fn null_split(planner: &mut Planner<'_, impl Rng>, clips: usize) -> Vec<(Cast, U
     for clip in 0..clips {
         // Every third clip is deprived of its sound, muted and swapped in turn; the others hold the other two thirds.
         units.push(match (clip % 3, clip % 6) {
-            (1, at) => planner.alone(if at == 1 { NullCause::Muted } else { NullCause::Swapped }),
+            (1, at) => planner.alone(if at == 1 {
+                NullCause::Muted
+            } else {
+                NullCause::Swapped
+            }),
             _ => {
                 let both = [NullCause::Absent, NullCause::Silent];
                 let causes: Vec<_> = (0..planner.rows).map(|row| both[(row + clip) % 2]).collect();
@@ -429,35 +567,58 @@ fn null_split(planner: &mut Planner<'_, impl Rng>, clips: usize) -> Vec<(Cast, U
 }
 
 fn mixed_split(planner: &mut Planner<'_, impl Rng>, clips: usize, nulls: usize) -> Vec<(Cast, Unit)> {
-    let mut units = Vec::new();
-    let twins = (TWIN_SHARE / 2.0 * clips as f64).round() as usize;
-    for _ in 0..twins.min(clips / 2) {
-        units.push(planner.twins());
+    enum Slot {
+        Twins,
+        Deprived(NullCause, usize),
+        Single(Vec<NullCause>),
     }
-    let mut singles = clips - 2 * units.len();
+    let twins = ((TWIN_SHARE / 2.0 * clips as f64).round() as usize).min(clips / 2);
+    let mut slots: Vec<Slot> = (0..twins).map(|_| Slot::Twins).collect();
+    let mut singles = clips - 2 * twins;
 
-    let mut turned = nulls / 3;
-    let mut cause = NullCause::Muted;
-    while turned > 0 && singles >= 2 {
-        let most = turned.min(planner.rows.div_ceil(2));
-        let (cast, unit) = planner.deprived(cause, most);
-        if let Unit::Deprived { nulls, .. } = &unit {
-            turned -= (*nulls).clamp(1, turned);
+    // Half of a deprived clip's rows turn null, at most; in every third clip only one.
+    let (mut turned, half) = (nulls / 3, planner.rows.div_ceil(2));
+    for number in 0.. {
+        if turned == 0 || singles < 2 {
+            break;
         }
-        units.push((cast, unit));
+        let cause = if number % 2 == 0 {
+            NullCause::Muted
+        } else {
+            NullCause::Swapped
+        };
+        let most = if number % 3 == 2 { 1 } else { half.min(turned) };
+        slots.push(Slot::Deprived(cause, most));
+        turned -= most;
         singles -= 2;
-        cause = if cause == NullCause::Muted { NullCause::Swapped } else { NullCause::Muted };
     }
 
     // What is left of the nulls goes to the single clips, as evenly as can be.
     let rest = (nulls - nulls / 3 + turned).min(singles * planner.rows);
-    let mut causes: Vec<NullCause> =
-        (0..rest).map(|i| if i % 2 == 0 { NullCause::Absent } else { NullCause::Silent }).collect();
+    let mut causes: Vec<NullCause> = (0..rest)
+        .map(|i| {
+            if i % 2 == 0 {
+                NullCause::Absent
+            } else {
+                NullCause::Silent
+            }
+        })
+        .collect();
     causes.shuffle(planner.rng);
     for i in 0..singles {
-        let (from, to) = (i * rest / singles, (i + 1) * rest / singles);
-        units.push(planner.single(&causes[from..to]));
+        slots.push(Slot::Single(
+            causes[i * rest / singles..(i + 1) * rest / singles].to_vec(),
+        ));
     }
-    units.shuffle(planner.rng);
-    units
+
+    // Shares even out along the way, so every sort of clip must come along all the way.
+    slots.shuffle(planner.rng);
+    slots
+        .into_iter()
+        .map(|slot| match slot {
+            Slot::Twins => planner.twins(),
+            Slot::Deprived(cause, most) => planner.deprived(cause, most),
+            Slot::Single(causes) => planner.single(&causes),
+        })
+        .collect()
 }

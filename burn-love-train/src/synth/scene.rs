@@ -61,7 +61,9 @@ impl Voice {
 
     /// Whether it sounds in a second.
     pub fn sounds_in(&self, second: u32) -> bool {
-        self.intervals.iter().any(|[start, end]| (*start..*end).contains(&second))
+        self.intervals
+            .iter()
+            .any(|[start, end]| (*start..*end).contains(&second))
     }
 
     fn onset(&self) -> u32 {
@@ -103,7 +105,9 @@ impl Ears {
         let levels = Extremes::of(items, voices, |voice| -voice.level_dbfs as u32);
         let durations = Extremes::of(items, voices, Voice::duration);
         let onsets = Extremes::of(items, voices, Voice::onset);
-        let whole = set(items, |item| voice_of(item, voices).is_some_and(|v| v.duration() == SECONDS));
+        let whole = set(items, |item| {
+            voice_of(item, voices).is_some_and(|v| v.duration() == SECONDS)
+        });
         let near_whole = set(items, |item| {
             voice_of(item, voices).is_some_and(|v| (1..DURATION_MARGIN).contains(&(SECONDS - v.duration())))
         });
@@ -124,12 +128,18 @@ impl Ears {
 
     fn heard(&self, hear: Option<Hear>) -> (Set, bool) {
         let position = |hear| Hear::ALL.iter().position(|known| *known == hear);
-        hear.and_then(position).map_or((self.everything, true), |i| self.heard[i])
+        hear.and_then(position)
+            .map_or((self.everything, true), |i| self.heard[i])
     }
 
     /// The items that an expression refers to.
     pub fn referents(&self, meaning: &Meaning, items: &[Item]) -> Set {
-        meaning.looks.iter().fold(self.heard(meaning.hear).0, |all, look| all & set(items, |item| item.looks(*look)))
+        meaning
+            .looks
+            .iter()
+            .fold(self.heard(meaning.hear).0, |all, look| {
+                all & set(items, |item| item.looks(*look))
+            })
     }
 
     /// The one item that an expression refers to, provided that every predicate is needed (without it at least two
@@ -137,8 +147,14 @@ impl Ears {
     pub fn minimal_referent(&self, meaning: &Meaning, items: &[Item]) -> Option<usize> {
         let (heard, clear) = self.heard(meaning.hear);
         let looks = |skipped: Option<usize>| {
-            let kept = meaning.looks.iter().enumerate().filter(move |(i, _)| Some(*i) != skipped);
-            kept.fold(self.everything, |all, (_, look)| all & set(items, |item| item.looks(*look)))
+            let kept = meaning
+                .looks
+                .iter()
+                .enumerate()
+                .filter(move |(i, _)| Some(*i) != skipped);
+            kept.fold(self.everything, |all, (_, look)| {
+                all & set(items, |item| item.looks(*look))
+            })
         };
         let meant = looks(None) & heard;
         let ambiguous = |set: Set| set.count_ones() >= 2;
@@ -169,12 +185,21 @@ impl Extremes {
             ..=1 => (0, 0),
             n => (gap(0, 1), gap(n - 1, n - 2)),
         };
-        Self { least: who(sorted.first()), least_gap, most: who(sorted.last()), most_gap }
+        Self {
+            least: who(sorted.first()),
+            least_gap,
+            most: who(sorted.last()),
+            most_gap,
+        }
     }
 }
 
 fn set(items: &[Item], member: impl Fn(&Item) -> bool) -> Set {
-    items.iter().enumerate().filter(|(_, item)| member(item)).fold(0, |set, (i, _)| set | 1 << i)
+    items
+        .iter()
+        .enumerate()
+        .filter(|(_, item)| member(item))
+        .fold(0, |set, (i, _)| set | 1 << i)
 }
 
 /// The items (by index) that an expression refers to. See [`Ears::referents`].
@@ -206,10 +231,15 @@ pub fn random_items(count: usize, classes: Classes, rng: &mut impl Rng) -> Vec<I
                 return items;
             }
             let pick = (shapes.choose(rng), surfaces.choose(rng), colours.choose(rng));
-            let (Some(&shape), Some(&surface), Some(&colour)) = pick else { continue };
+            let (Some(&shape), Some(&surface), Some(&colour)) = pick else {
+                continue;
+            };
             let mut class = Class { shape, surface };
             if classes == Classes::Unseen && rng.random_bool(0.85) {
-                class = Class::HELD_OUT.into_iter().find(|held_out| held_out.shape == shape).unwrap_or(class);
+                class = Class::HELD_OUT
+                    .into_iter()
+                    .find(|held_out| held_out.shape == shape)
+                    .unwrap_or(class);
             }
             let allowed = classes == Classes::Unseen || !class.is_held_out();
             if allowed && items.iter().all(|item| item.class != class) {
@@ -224,7 +254,11 @@ pub fn random_items(count: usize, classes: Classes, rng: &mut impl Rng) -> Vec<I
 /// # Panics
 /// For more classes than [`LEVELS`].
 pub fn random_voices(classes: &[Class], rng: &mut impl Rng) -> Vec<Voice> {
-    assert!(classes.len() <= LEVELS.len(), "at most {} objects of a scene sound", LEVELS.len());
+    assert!(
+        classes.len() <= LEVELS.len(),
+        "at most {} objects of a scene sound",
+        LEVELS.len()
+    );
     let mut levels = LEVELS;
     levels.shuffle(rng);
     let schedule = random_schedule(classes.len(), rng);
@@ -235,7 +269,12 @@ pub fn random_voices(classes: &[Class], rng: &mut impl Rng) -> Vec<Voice> {
         .map(|((class, level_dbfs), intervals)| {
             // Even steps are heard on a logarithmic scale.
             let pitch = rng.random_range(PITCHES.start.ln()..PITCHES.end.ln()).exp();
-            Voice { class: *class, level_dbfs, pitch_hz: (pitch * 10.0).round() / 10.0, intervals }
+            Voice {
+                class: *class,
+                level_dbfs,
+                pitch_hz: (pitch * 10.0).round() / 10.0,
+                intervals,
+            }
         })
         .collect()
 }
@@ -253,7 +292,9 @@ fn random_schedule(count: usize, rng: &mut impl Rng) -> Vec<Vec<[u32; 2]>> {
         }
     }
     let each = SECONDS / count.max(1) as u32;
-    (0..count as u32).map(|i| vec![[i * each, (i + 1) * each]]).collect()
+    (0..count as u32)
+        .map(|i| vec![[i * each, (i + 1) * each]])
+        .collect()
 }
 
 fn random_intervals(rng: &mut impl Rng) -> Vec<[u32; 2]> {

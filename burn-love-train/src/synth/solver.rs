@@ -57,13 +57,20 @@ pub fn read_graphs(root: &Path) -> Result<Vec<SceneGraph>, SynthError> {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for row in data.rows() {
         let path = root.join("lavs").join(format!("{}.json", row.key()));
-        let wrong = |expected: String, found: String| SynthError::Content { path: path.clone(), expected, found };
+        let wrong = |expected: String, found: String| SynthError::Content {
+            path: path.clone(),
+            expected,
+            found,
+        };
         let place = match places.get(row.key()) {
             Some(place) => *place,
             None => {
-                let bytes = fs::read(&path).map_err(|source| SynthError::Io { path: path.clone(), source })?;
-                let graph =
-                    serde_json::from_slice(&bytes).map_err(|e| wrong("a scene graph".into(), e.to_string()))?;
+                let bytes = fs::read(&path).map_err(|source| SynthError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                let graph = serde_json::from_slice(&bytes)
+                    .map_err(|e| wrong("a scene graph".into(), e.to_string()))?;
                 graphs.push(graph);
                 places.insert(row.key(), graphs.len() - 1);
                 graphs.len() - 1
@@ -101,7 +108,12 @@ pub fn ceilings_of(graphs: &[SceneGraph]) -> Ceilings {
             blind.add(graph.split, &situation, truth, &text_blind);
         }
     }
-    Ceilings { rows: full.rows(), full: full.finish(), deaf: deaf.finish(), text_blind: blind.finish() }
+    Ceilings {
+        rows: full.rows(),
+        full: full.finish(),
+        deaf: deaf.finish(),
+        text_blind: blind.finish(),
+    }
 }
 
 /// A guess is a set of objects among which one is drawn; the empty set says that nothing is meant.
@@ -141,10 +153,15 @@ impl Guesser {
                 *right.entry(*split).or_default() += score;
             }
         }
-        let share = |split: &Split, count: usize| right.get(split).copied().unwrap_or(0.0) / count.max(1) as f64;
+        let share =
+            |split: &Split, count: usize| right.get(split).copied().unwrap_or(0.0) / count.max(1) as f64;
         Ceiling {
             all: right.values().sum::<f64>() / self.rows().max(1) as f64,
-            splits: self.counts.iter().map(|(split, n)| (split.to_string(), share(split, *n))).collect(),
+            splits: self
+                .counts
+                .iter()
+                .map(|(split, n)| (split.to_string(), share(split, *n)))
+                .collect(),
         }
     }
 }
@@ -155,13 +172,20 @@ fn ids(graph: &SceneGraph, objects: Vec<usize>) -> Guess {
 
 /// What frames and text leave open: the objects that look as stated, or a favourite among them, or nothing.
 fn deaf_guesses(graph: &SceneGraph, meaning: &Meaning) -> (String, Vec<Guess>) {
-    let looks = Meaning { hear: None, ..meaning.clone() };
+    let looks = Meaning {
+        hear: None,
+        ..meaning.clone()
+    };
     let candidates = referents(&looks, &graph.items(), &[]);
     if meaning.hear.is_none() || candidates.is_empty() {
         return ("looks decide".into(), vec![ids(graph, candidates)]);
     }
-    let situation =
-        format!("{:?}, {} of {} objects", meaning.template(), candidates.len(), graph.objects.len());
+    let situation = format!(
+        "{:?}, {} of {} objects",
+        meaning.template(),
+        candidates.len(),
+        graph.objects.len()
+    );
     let mut guesses = vec![Vec::new()];
     guesses.extend(favourites(graph, &candidates));
     (situation, guesses)
@@ -172,10 +196,21 @@ fn favourites(graph: &SceneGraph, among: &[usize]) -> Vec<Guess> {
     let best = |score: &dyn Fn(&ObjectGraph) -> f64| {
         let scores: Vec<f64> = among.iter().map(|i| score(&graph.objects[*i])).collect();
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
-        among.iter().zip(scores).filter(|(_, score)| *score == most).map(|(i, _)| *i).collect::<Vec<_>>()
+        among
+            .iter()
+            .zip(scores)
+            .filter(|(_, score)| *score == most)
+            .map(|(i, _)| *i)
+            .collect::<Vec<_>>()
     };
     let area = |object: &ObjectGraph| object.frames.iter().map(|frame| frame.area).sum::<f64>();
-    let hidden = |object: &ObjectGraph| object.frames.iter().map(|frame| -frame.visibility).fold(-1.0, f64::max);
+    let hidden = |object: &ObjectGraph| {
+        object
+            .frames
+            .iter()
+            .map(|frame| -frame.visibility)
+            .fold(-1.0, f64::max)
+    };
     let way = |object: &ObjectGraph| {
         (object.motion.half_axes[0].hypot(object.motion.half_axes[1])) * object.motion.speed.abs()
     };
@@ -200,13 +235,27 @@ fn favourites(graph: &SceneGraph, among: &[usize]) -> Vec<Guess> {
 /// What frames and sound suggest: objects that play a part in the sound, or that most expressions could be about.
 fn text_blind_guesses(graph: &SceneGraph) -> (String, Vec<Guess>) {
     let (items, voices) = (graph.items(), graph.voices());
-    let sounding = items.iter().filter(|item| voice_of(item, &voices).is_some()).count();
+    let sounding = items
+        .iter()
+        .filter(|item| voice_of(item, &voices).is_some())
+        .count();
     let strangers = voices.len() - sounding;
     let held_out = items.iter().filter(|item| item.class.is_held_out()).count();
-    let situation =
-        format!("{} objects, {held_out} held out, {sounding} sounding, {strangers} strangers", items.len());
+    let situation = format!(
+        "{} objects, {held_out} held out, {sounding} sounding, {strangers} strangers",
+        items.len()
+    );
 
-    let part = |hear| referents(&Meaning { looks: Vec::new(), hear: Some(hear) }, &items, &voices);
+    let part = |hear| {
+        referents(
+            &Meaning {
+                looks: Vec::new(),
+                hear: Some(hear),
+            },
+            &items,
+            &voices,
+        )
+    };
     let all: Vec<usize> = (0..items.len()).collect();
     let mut guesses = vec![Vec::new()];
     guesses.extend(favourites(graph, &all));
@@ -214,14 +263,24 @@ fn text_blind_guesses(graph: &SceneGraph) -> (String, Vec<Guess>) {
         let objects = part(hear);
         // A part that nobody plays is no reason to say that nothing is meant.
         let objects = if objects.is_empty() { all.clone() } else { objects };
-        let unseen: Vec<usize> = objects.iter().copied().filter(|i| items[*i].class.is_held_out()).collect();
+        let unseen: Vec<usize> = objects
+            .iter()
+            .copied()
+            .filter(|i| items[*i].class.is_held_out())
+            .collect();
         guesses.push(ids(graph, objects));
         guesses.push(ids(graph, if unseen.is_empty() { all.clone() } else { unseen }));
     }
-    let cast = Cast { objects: items.len(), sounding };
+    let cast = Cast {
+        objects: items.len(),
+        sounding,
+    };
     let ears = Ears::new(&items, &voices);
     let mut shares = vec![0.0; items.len()];
-    for (template, share) in templates(&SynthConfig::default()).into_iter().filter(|(t, _)| cast.affords(*t)) {
+    for (template, share) in templates(&SynthConfig::default())
+        .into_iter()
+        .filter(|(t, _)| cast.affords(*t))
+    {
         let targets: Vec<usize> = items
             .iter()
             .map(|item| template.fill(item.class.shape, item.class.surface, item.colour))
@@ -232,6 +291,9 @@ fn text_blind_guesses(graph: &SceneGraph) -> (String, Vec<Guess>) {
         }
     }
     let most = shares.iter().copied().fold(f64::MIN, f64::max);
-    guesses.push(ids(graph, all.into_iter().filter(|i| shares[*i] == most).collect()));
+    guesses.push(ids(
+        graph,
+        all.into_iter().filter(|i| shares[*i] == most).collect(),
+    ));
     (situation, guesses)
 }

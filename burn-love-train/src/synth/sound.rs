@@ -112,8 +112,12 @@ fn carrier(shape: Shape, pitch: f64, length: usize, rng: &mut impl Rng) -> Vec<f
         }
         Shape::Cross => {
             let table = period(pitch, |k| if k <= 6 { 1.0 / k as f64 } else { 0.0 });
-            let pluck = |i: usize| (-3.0 * (i as f64 / rate * PLUCKS).fract()).exp();
-            limit((0..length).map(|i| lookup(&table, cycles(i)) * pluck(i)).collect())
+            let pluck = |i: usize| (-1.6 * (i as f64 / rate * PLUCKS).fract()).exp();
+            limit(
+                (0..length)
+                    .map(|i| lookup(&table, cycles(i)) * pluck(i))
+                    .collect(),
+            )
         }
         Shape::Ring => noise_band(pitch, length, rng),
     }

@@ -79,11 +79,16 @@ impl SampleError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
-            Self::Content { source: PreprocessError::TruncatedAudio { .. }, .. } => {
-                Some("copy the file again from its source".into())
+            Self::Content {
+                source: PreprocessError::TruncatedAudio { .. },
+                ..
+            } => Some("copy the file again from its source".into()),
+            Self::Text { .. } => {
+                Some("give a sentence such as \"the object making the loudest sound\"".into())
             }
-            Self::Text { .. } => Some("give a sentence such as \"the object making the loudest sound\"".into()),
-            Self::Vocabulary { .. } => Some("set weights.tokenizer to the text encoder's own tokenizer.json".into()),
+            Self::Vocabulary { .. } => {
+                Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
+            }
             Self::Length { .. } => Some("set train.batch_size=1 for clips of different lengths".into()),
             _ => None,
         }
@@ -124,10 +129,15 @@ impl Preparer {
         let content = if path.as_os_str().is_empty() {
             NANO_TOKENIZER.to_vec()
         } else {
-            std::fs::read(path).map_err(|source| SampleError::Io { path: path.clone(), source })?
+            std::fs::read(path).map_err(|source| SampleError::Io {
+                path: path.clone(),
+                source,
+            })?
         };
-        let tokenizer = Tokenizer::from_json(&content)
-            .map_err(|source| SampleError::Content { path: path.clone(), source })?;
+        let tokenizer = Tokenizer::from_json(&content).map_err(|source| SampleError::Content {
+            path: path.clone(),
+            source,
+        })?;
         let LoveConfig { encoders, sam2, .. } = &config.model;
         if tokenizer.vocabulary() > encoders.text.vocabulary {
             return Err(SampleError::Vocabulary {
@@ -152,7 +162,10 @@ impl Preparer {
         let tokens = self
             .tokenizer
             .encode(text, self.max_tokens)
-            .map_err(|source| SampleError::Text { text: text.to_owned(), source })?;
+            .map_err(|source| SampleError::Text {
+                text: text.to_owned(),
+                source,
+            })?;
         if tokens.truncated() {
             tracing::warn!(
                 "expression cut to {} of {} tokens: \"{text}\"",
@@ -168,11 +181,17 @@ impl Preparer {
     /// # Errors
     /// If it is no WAV file, truncated, or shorter than the clip by more than half a second.
     pub fn sound(&self, wav: &[u8], path: &Path, frames: usize) -> Result<LogMel, SampleError> {
-        let content = |source| SampleError::Content { path: path.into(), source };
+        let content = |source| SampleError::Content {
+            path: path.into(),
+            source,
+        };
         let mut waveform = Waveform::from_wav(wav).map_err(content)?;
         let seconds = frames as f64;
         if waveform.seconds() < seconds - 0.5 {
-            return Err(content(PreprocessError::ShortAudio { expected: seconds, found: waveform.seconds() }));
+            return Err(content(PreprocessError::ShortAudio {
+                expected: seconds,
+                found: waveform.seconds(),
+            }));
         }
         // Clips of the same length give the same number of examples.
         let samples = (seconds * f64::from(burn_love::preprocess::SAMPLE_RATE)) as usize;
@@ -182,7 +201,10 @@ impl Preparer {
 
     /// Frames at the vision encoder's size, `[T, 3, V, V]`.
     pub fn vit_pixels(&self, frames: &[RgbImage]) -> Vec<f32> {
-        frames.iter().flat_map(|frame| vit_pixels(frame, self.vit_size)).collect()
+        frames
+            .iter()
+            .flat_map(|frame| vit_pixels(frame, self.vit_size))
+            .collect()
     }
 
     /// A frame at SAM 2's size, `[3, S, S]`.
@@ -212,16 +234,26 @@ impl Preparer {
         let (b, v) = (clips.len(), self.vit_size);
         let (t, a) = (clips[0].frames, clips[0].log_mel.examples);
         let stack = |values: fn(&Clip) -> &[f32], shape: Vec<usize>| {
-            let all: Vec<f32> = clips.iter().flat_map(|clip| values(clip).iter().copied()).collect();
+            let all: Vec<f32> = clips
+                .iter()
+                .flat_map(|clip| values(clip).iter().copied())
+                .collect();
             TensorData::new(all, shape)
         };
-        let mel = stack(|clip| &clip.log_mel.values, vec![b, a, VggishConfig::FRAMES, VggishConfig::BANDS]);
+        let mel = stack(
+            |clip| &clip.log_mel.values,
+            vec![b, a, VggishConfig::FRAMES, VggishConfig::BANDS],
+        );
         let vit = stack(|clip| &clip.vit_pixels, vec![b, t, 3, v, v]);
         let l = self.max_tokens;
-        let ids: Vec<i32> =
-            clips.iter().flat_map(|clip| clip.tokens.ids.iter().map(|id| *id as i32)).collect();
-        let padding: Vec<bool> =
-            clips.iter().flat_map(|clip| (0..l).map(|i| i >= clip.tokens.length)).collect();
+        let ids: Vec<i32> = clips
+            .iter()
+            .flat_map(|clip| clip.tokens.ids.iter().map(|id| *id as i32))
+            .collect();
+        let padding: Vec<bool> = clips
+            .iter()
+            .flat_map(|clip| (0..l).map(|i| i >= clip.tokens.length))
+            .collect();
         ClipInput {
             log_mel: Tensor::from_data(mel, device),
             vit_pixels: Tensor::from_data(vit, device),

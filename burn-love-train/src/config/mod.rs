@@ -150,7 +150,11 @@ impl Config {
                 ..TrainConfig::paper()
             },
             data: DataConfig { include_null: true },
-            eval: EvalConfig { threshold: 0.4, null_threshold: 0.5, batch_size: 4 },
+            eval: EvalConfig {
+                threshold: 0.4,
+                null_threshold: 0.5,
+                batch_size: 4,
+            },
             weights: WeightsConfig::default(),
             model: LoveConfig::nano(),
         }

@@ -38,6 +38,10 @@ impl Preset {
 
     /// What the preset is: the first line of its file.
     pub fn summary(&self) -> &'static str {
-        self.toml.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
+        self.toml
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches(['#', ' '])
     }
 }

@@ -92,9 +92,14 @@ impl ConfigError {
     /// What to try.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Preset { nearest: Some(nearest), .. } | Self::Key { nearest: Some(nearest), .. } => {
-                Some(format!("did you mean `{nearest}`?"))
+            Self::Preset {
+                nearest: Some(nearest),
+                ..
             }
+            | Self::Key {
+                nearest: Some(nearest),
+                ..
+            } => Some(format!("did you mean `{nearest}`?")),
             Self::Preset { .. } => Some("`train --list-presets` lists them".into()),
             Self::Sizes { known, .. } => Some(format!("known: {}", known.join(", "))),
             _ => None,
@@ -119,9 +124,13 @@ pub fn resolve(sources: &[Source]) -> Result<Config, ConfigError> {
         merge(&mut tree, layer, "", &origin)?;
     }
     let origin = sources.last().map_or_else(|| "defaults".to_owned(), name);
-    let config: Config = Value::Table(tree)
-        .try_into()
-        .map_err(|error: toml::de::Error| ConfigError::Value { origin: origin.clone(), reason: error.message().into() })?;
+    let config: Config =
+        Value::Table(tree)
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Value {
+                origin: origin.clone(),
+                reason: error.message().into(),
+            })?;
     check(&config).map_err(|reason| ConfigError::Value { origin, reason })?;
     Ok(config)
 }
@@ -150,9 +159,10 @@ fn read(source: &Source) -> Result<(String, Table), ConfigError> {
             })?;
             parse(preset.toml)?
         }
-        Source::File(path) => parse(
-            &std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.clone(), source })?,
-        )?,
+        Source::File(path) => parse(&std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.clone(),
+            source,
+        })?)?,
         Source::Embedded { toml, .. } => parse(toml)?,
         Source::Set(assignment) => parse(&quoted(assignment, &origin)?)?,
     };
@@ -163,7 +173,10 @@ fn read(source: &Source) -> Result<(String, Table), ConfigError> {
 fn quoted(assignment: &str, origin: &str) -> Result<String, ConfigError> {
     let Some((key, value)) = assignment.split_once('=') else {
         let reason = "expected key=value".to_owned();
-        return Err(ConfigError::Syntax { origin: origin.to_owned(), reason });
+        return Err(ConfigError::Syntax {
+            origin: origin.to_owned(),
+            reason,
+        });
     };
     let plain = format!("{key} = {value}");
     if plain.parse::<Table>().is_ok() {
@@ -174,25 +187,39 @@ fn quoted(assignment: &str, origin: &str) -> Result<String, ConfigError> {
 
 fn merge(tree: &mut Table, layer: Table, prefix: &str, origin: &str) -> Result<(), ConfigError> {
     for (key, value) in layer {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
         let Some(slot) = tree.get_mut(&key) else {
             let mut known = Vec::new();
             leaves(&to_table(&Config::nano()), "", &mut known);
             let nearest = nearest(&path, known.into_iter());
-            return Err(ConfigError::Key { origin: origin.to_owned(), key: path, nearest });
+            return Err(ConfigError::Key {
+                origin: origin.to_owned(),
+                key: path,
+                nearest,
+            });
         };
         match (slot, value) {
             (Value::Table(slot), Value::Table(value)) => merge(slot, value, &path, origin)?,
             (Value::Table(slot), Value::String(name)) => *slot = sizes(&path, &name, origin)?,
             (Value::Table(_), value) => {
                 let reason = format!("`{path}`: expected a table, found {value}");
-                return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+                return Err(ConfigError::Value {
+                    origin: origin.to_owned(),
+                    reason,
+                });
             }
             (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
             (slot, value) if slot.same_type(&value) => *slot = value,
             (slot, value) => {
                 let reason = format!("`{path}`: expected a value like {slot}, found {value}");
-                return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+                return Err(ConfigError::Value {
+                    origin: origin.to_owned(),
+                    reason,
+                });
             }
         }
     }
@@ -207,20 +234,38 @@ fn sizes(path: &str, name: &str, origin: &str) -> Result<Table, ConfigError> {
             Sam2Config::preset_names().map(str::to_owned).collect(),
         ),
         "encoders.audio" => (
-            pick(name, [("nano", VggishConfig::nano()), ("vggish", VggishConfig::audioset())]),
+            pick(
+                name,
+                [
+                    ("nano", VggishConfig::nano()),
+                    ("vggish", VggishConfig::audioset()),
+                ],
+            ),
             vec!["nano".into(), "vggish".into()],
         ),
         "encoders.vision" => (
-            pick(name, [("nano", VitConfig::nano()), ("vit-base-16", VitConfig::base_16())]),
+            pick(
+                name,
+                [("nano", VitConfig::nano()), ("vit-base-16", VitConfig::base_16())],
+            ),
             vec!["nano".into(), "vit-base-16".into()],
         ),
         "encoders.text" => (
-            pick(name, [("nano", RobertaConfig::nano()), ("distilroberta", RobertaConfig::distilroberta())]),
+            pick(
+                name,
+                [
+                    ("nano", RobertaConfig::nano()),
+                    ("distilroberta", RobertaConfig::distilroberta()),
+                ],
+            ),
             vec!["nano".into(), "distilroberta".into()],
         ),
         _ => {
             let reason = format!("`{path}`: expected a table, found \"{name}\"");
-            return Err(ConfigError::Value { origin: origin.to_owned(), reason });
+            return Err(ConfigError::Value {
+                origin: origin.to_owned(),
+                reason,
+            });
         }
     };
     table.ok_or_else(|| ConfigError::Sizes {
@@ -232,7 +277,10 @@ fn sizes(path: &str, name: &str, origin: &str) -> Result<Table, ConfigError> {
 }
 
 fn pick<T: Serialize>(name: &str, known: [(&str, T); 2]) -> Option<Table> {
-    known.iter().find(|(key, _)| *key == name).map(|(_, sizes)| to_table(sizes))
+    known
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, sizes)| to_table(sizes))
 }
 
 fn to_table<T: Serialize>(value: &T) -> Table {
@@ -241,7 +289,11 @@ fn to_table<T: Serialize>(value: &T) -> Table {
 
 fn leaves(table: &Table, prefix: &str, out: &mut Vec<String>) {
     for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
         out.push(path.clone());
         if let Value::Table(table) = value {
             leaves(table, &path, out);
@@ -275,9 +327,24 @@ fn check(config: &Config) -> Result<(), String> {
         return Err(format!("expected {key} ≥ 1, found 0"));
     }
     let divides = [
-        ("fusion.width", model.fusion.width, "fusion.heads", model.fusion.heads),
-        ("encoders.vision.width", model.encoders.vision.width, "heads", model.encoders.vision.heads),
-        ("encoders.text.width", model.encoders.text.width, "heads", model.encoders.text.heads),
+        (
+            "fusion.width",
+            model.fusion.width,
+            "fusion.heads",
+            model.fusion.heads,
+        ),
+        (
+            "encoders.vision.width",
+            model.encoders.vision.width,
+            "heads",
+            model.encoders.vision.heads,
+        ),
+        (
+            "encoders.text.width",
+            model.encoders.text.width,
+            "heads",
+            model.encoders.text.heads,
+        ),
         (
             "encoders.vision.image_size",
             model.encoders.vision.image_size,
@@ -288,7 +355,9 @@ fn check(config: &Config) -> Result<(), String> {
     ];
     for (key, value, by, divisor) in divides {
         if divisor == 0 || value == 0 || value % divisor != 0 {
-            return Err(format!("expected {key} to be a multiple of {by}, found {value} and {divisor}"));
+            return Err(format!(
+                "expected {key} to be a multiple of {by}, found {value} and {divisor}"
+            ));
         }
     }
     if model.encoders.text.max_tokens + 2 > model.encoders.text.positions {
@@ -305,10 +374,17 @@ fn check(config: &Config) -> Result<(), String> {
         ("train.lambda_dice", train.lambda_dice),
         ("train.lambda_object", train.lambda_object),
     ];
-    if let Some((key, value)) = finite.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+    if let Some((key, value)) = finite
+        .iter()
+        .find(|(_, value)| !value.is_finite() || *value < 0.0)
+    {
         return Err(format!("expected {key} to be a number ≥ 0, found {value}"));
     }
-    for (key, value) in [("fusion.dropout", model.fusion.dropout), ("train.beta_1", train.beta_1), ("train.beta_2", train.beta_2)] {
+    for (key, value) in [
+        ("fusion.dropout", model.fusion.dropout),
+        ("train.beta_1", train.beta_1),
+        ("train.beta_2", train.beta_2),
+    ] {
         if !(0.0..1.0).contains(&value) {
             return Err(format!("expected 0 ≤ {key} < 1, found {value}"));
         }
@@ -342,14 +418,22 @@ mod tests {
     fn every_preset_resolves_and_survives_its_own_toml() {
         for preset in PRESETS {
             let config = resolve(&[Source::Preset(preset.name.into())]).unwrap();
-            let embedded = Source::Embedded { path: "x".into(), toml: config.to_toml() };
+            let embedded = Source::Embedded {
+                path: "x".into(),
+                toml: config.to_toml(),
+            };
             assert_eq!(resolve(&[embedded]).unwrap(), config, "{}", preset.name);
         }
     }
 
     #[test]
     fn later_layers_win() {
-        let sources = ["train.lr=3e-4", "train.lr=1", "encoders.text=distilroberta", "fusion.strategy=mean"];
+        let sources = [
+            "train.lr=3e-4",
+            "train.lr=1",
+            "encoders.text=distilroberta",
+            "fusion.strategy=mean",
+        ];
         let sources: Vec<_> = sources.iter().map(|set| Source::Set((*set).into())).collect();
         let config = resolve(&sources).unwrap();
         assert_eq!(config.train.lr, 1.0);
@@ -360,12 +444,33 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_a_way_out() {
         let error = |set: &str| resolve(&[Source::Set(set.into())]).unwrap_err();
-        assert_eq!(error("train.batchsize=2").hint().unwrap(), "did you mean `train.batch_size`?");
-        assert_eq!(error("fusion.layer=2").hint().unwrap(), "did you mean `fusion.layers`?");
-        assert!(error("sam2.model=sam3").hint().unwrap().contains("sam2.1-hiera-tiny"));
-        for set in ["train.lr=fast", "train.batch_size=0", "fusion.heads=3", "train", "format_version=7", "train=3"] {
+        assert_eq!(
+            error("train.batchsize=2").hint().unwrap(),
+            "did you mean `train.batch_size`?"
+        );
+        assert_eq!(
+            error("fusion.layer=2").hint().unwrap(),
+            "did you mean `fusion.layers`?"
+        );
+        assert!(
+            error("sam2.model=sam3")
+                .hint()
+                .unwrap()
+                .contains("sam2.1-hiera-tiny")
+        );
+        for set in [
+            "train.lr=fast",
+            "train.batch_size=0",
+            "fusion.heads=3",
+            "train",
+            "format_version=7",
+            "train=3",
+        ] {
             let error = error(set);
-            assert!(error.to_string().contains(set) || error.to_string().contains("--set"), "{error}");
+            assert!(
+                error.to_string().contains(set) || error.to_string().contains("--set"),
+                "{error}"
+            );
         }
         let preset = resolve(&[Source::Preset("papr".into())]).unwrap_err();
         assert_eq!(preset.hint().unwrap(), "did you mean `paper`?");

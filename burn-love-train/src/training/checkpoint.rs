@@ -82,7 +82,10 @@ const POSITION: &str = "position.json";
 impl Checkpoints {
     /// The checkpoints of the run in `run`; `keep` of them stay, and the best one.
     pub fn new(run: &Path, keep: usize) -> Self {
-        Self { run: run.into(), keep }
+        Self {
+            run: run.into(),
+            keep,
+        }
     }
 
     fn folder(&self) -> PathBuf {
@@ -102,7 +105,10 @@ impl Checkpoints {
         best: bool,
     ) -> Result<PathBuf, CheckpointError> {
         let name = format!("step-{:08}", position.step);
-        let (target, aside) = (self.folder().join(&name), self.folder().join(format!(".{name}.partial")));
+        let (target, aside) = (
+            self.folder().join(&name),
+            self.folder().join(format!(".{name}.partial")),
+        );
         if self.find("last").as_ref() == Some(&target) {
             // Nothing was learned since; only what points here changes.
             if best {
@@ -116,7 +122,13 @@ impl Checkpoints {
         }
         fs::create_dir_all(&aside).map_err(io(&aside))?;
         let state = state_of(&learner.model.valid(), keys::love);
-        write_safetensors(&aside.join(MODEL), &WeightsFile { state, config: Some(config.to_owned()) })?;
+        write_safetensors(
+            &aside.join(MODEL),
+            &WeightsFile {
+                state,
+                config: Some(config.to_owned()),
+            },
+        )?;
         record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
         record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
         write_position(&aside, position)?;
@@ -149,7 +161,9 @@ impl Checkpoints {
         self.find("best")
             .or_else(|| self.find("last"))
             .map(|folder| folder.join(MODEL))
-            .ok_or_else(|| CheckpointError::None { path: self.run.clone() })
+            .ok_or_else(|| CheckpointError::None {
+                path: self.run.clone(),
+            })
     }
 
     /// Model, optimizer and position of the last checkpoint.
@@ -162,11 +176,15 @@ impl Checkpoints {
         optimizer: LoveOptimizer<B>,
         device: &B::Device,
     ) -> Result<(LoveLearner<B>, LoveOptimizer<B>, Position), CheckpointError> {
-        let folder = self.find("last").ok_or_else(|| CheckpointError::None { path: self.run.clone() })?;
+        let folder = self.find("last").ok_or_else(|| CheckpointError::None {
+            path: self.run.clone(),
+        })?;
         let path = folder.join(POSITION);
         let json = fs::read_to_string(&path).map_err(io(&path))?;
-        let position = serde_json::from_str(&json)
-            .map_err(|error| CheckpointError::Record { path, found: error.to_string() })?;
+        let position = serde_json::from_str(&json).map_err(|error| CheckpointError::Record {
+            path,
+            found: error.to_string(),
+        })?;
         let trainable = learner.trainable;
         let model = restore::<B, _>(&folder.join(MODEL_RECORD), device)?;
         let mut learner = learner.load_record(model);
@@ -176,7 +194,10 @@ impl Checkpoints {
     }
 
     fn point(&self, pointer: &str, name: &str) -> Result<(), CheckpointError> {
-        let (path, aside) = (self.run.join(pointer), self.run.join(format!(".{pointer}.partial")));
+        let (path, aside) = (
+            self.run.join(pointer),
+            self.run.join(format!(".{pointer}.partial")),
+        );
         write_durably(&aside, name.as_bytes())?;
         fs::rename(&aside, &path).map_err(io(&path))
     }
@@ -233,15 +254,29 @@ fn recorder() -> NamedMpkFileRecorder<FullPrecisionSettings> {
 fn record<B: Backend, R: burn::record::Record<B>>(record: R, path: &Path) -> Result<(), CheckpointError> {
     recorder()
         .record(record, path.to_path_buf())
-        .map_err(|error| CheckpointError::Io { path: path.into(), source: std::io::Error::other(error.to_string()) })?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(io(path))
+        .map_err(|error| CheckpointError::Io {
+            path: path.into(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io(path))
 }
 
-fn restore<B: Backend, R: burn::record::Record<B>>(path: &Path, device: &B::Device) -> Result<R, CheckpointError> {
+fn restore<B: Backend, R: burn::record::Record<B>>(
+    path: &Path,
+    device: &B::Device,
+) -> Result<R, CheckpointError> {
     if !path.is_file() {
-        return Err(CheckpointError::Record { path: path.into(), found: "nothing".into() });
+        return Err(CheckpointError::Record {
+            path: path.into(),
+            found: "nothing".into(),
+        });
     }
     recorder()
         .load(path.to_path_buf(), device)
-        .map_err(|error| CheckpointError::Record { path: path.into(), found: error.to_string() })
+        .map_err(|error| CheckpointError::Record {
+            path: path.into(),
+            found: error.to_string(),
+        })
 }

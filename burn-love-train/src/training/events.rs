@@ -78,14 +78,30 @@ pub enum TrainEvent {
 impl fmt::Display for TrainEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Start { step, total, rows, valid_rows, parameters, all_parameters } => write!(
+            Self::Start {
+                step,
+                total,
+                rows,
+                valid_rows,
+                parameters,
+                all_parameters,
+            } => write!(
                 f,
                 "training from step {step} to {total} on {rows} rows (validation: {valid_rows}); \
                  {:.2} of {:.2} M parameters learn",
                 *parameters as f64 / 1e6,
                 *all_parameters as f64 / 1e6
             ),
-            Self::Step { step, total, epoch, lr, norm, values, seconds, eta } => write!(
+            Self::Step {
+                step,
+                total,
+                epoch,
+                lr,
+                norm,
+                values,
+                seconds,
+                eta,
+            } => write!(
                 f,
                 "step {step}/{total}  epoch {}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}  \
                  |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  ETA {}",
@@ -97,7 +113,9 @@ impl fmt::Display for TrainEvent {
                 values.j,
                 clock(*eta)
             ),
-            Self::Valid { step, values, best, .. } => write!(
+            Self::Valid {
+                step, values, best, ..
+            } => write!(
                 f,
                 "valid at step {step}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}{}",
                 values.loss,
@@ -137,9 +155,15 @@ impl RunLog {
     pub fn open(run: &Path) -> Result<Self, (PathBuf, std::io::Error)> {
         let open = |name: &str| {
             let path = run.join(name);
-            OpenOptions::new().create(true).append(true).open(&path).map_err(|error| (path, error))
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .map_err(|error| (path, error))
         };
-        Ok(Self { files: Mutex::new((open("log.txt")?, open("metrics.jsonl")?)) })
+        Ok(Self {
+            files: Mutex::new((open("log.txt")?, open("metrics.jsonl")?)),
+        })
     }
 
     /// Writes one event to both files.
@@ -150,13 +174,29 @@ impl RunLog {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let (log, metrics) = &mut *files;
         writeln!(log, "{event}")?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         let (step, epoch, split, mut named, values) = match event {
-            TrainEvent::Step { step, epoch, lr, norm, seconds, values, .. } => {
-                let own = vec![("lr", *lr), ("gradient_norm", *norm), ("seconds_per_step", *seconds)];
+            TrainEvent::Step {
+                step,
+                epoch,
+                lr,
+                norm,
+                seconds,
+                values,
+                ..
+            } => {
+                let own = vec![
+                    ("lr", *lr),
+                    ("gradient_norm", *norm),
+                    ("seconds_per_step", *seconds),
+                ];
                 (step, epoch, "train", own, values)
             }
-            TrainEvent::Valid { step, epoch, values, .. } => (step, epoch, "valid", Vec::new(), values),
+            TrainEvent::Valid {
+                step, epoch, values, ..
+            } => (step, epoch, "valid", Vec::new(), values),
             _ => return Ok(()),
         };
         named.extend([("loss", values.loss), ("bce", values.bce), ("dice", values.dice)]);

@@ -16,7 +16,10 @@ pub fn average_and_clip<B: AutodiffBackend, M: AutodiffModule<B>>(
     count: usize,
     clip: f64,
 ) -> f64 {
-    let mut squares = Squares::<B> { grads, sums: Vec::new() };
+    let mut squares = Squares::<B> {
+        grads,
+        sums: Vec::new(),
+    };
     module.visit(&mut squares);
     let sums = squares.sums;
     if sums.is_empty() {
@@ -25,7 +28,11 @@ pub fn average_and_clip<B: AutodiffBackend, M: AutodiffModule<B>>(
     let sums = Tensor::cat(sums, 0).into_data().convert::<f64>();
     let total: f64 = sums.as_slice::<f64>().expect("just converted").iter().sum();
     let norm = total.sqrt() / count as f64;
-    let clip = if clip > 0.0 && norm > clip { clip / (norm + 1e-6) } else { 1.0 };
+    let clip = if clip > 0.0 && norm > clip {
+        clip / (norm + 1e-6)
+    } else {
+        1.0
+    };
     let factor = clip / count as f64;
     if factor != 1.0 && norm.is_finite() {
         module.visit(&mut Scale { grads, factor });
@@ -44,10 +51,13 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
         if let Some(grad) = self.grads.get::<B::InnerBackend, D>(param.id) {
             let count = grad.shape().num_elements();
             // Rows of about √count: both sums are short.
-            let width = (1..=((count as f64).sqrt() as usize).max(1)).rev().find(|w| count % w == 0);
+            let width = (1..=((count as f64).sqrt() as usize).max(1))
+                .rev()
+                .find(|w| count % w == 0);
             let width = width.unwrap_or(1);
             let rows = grad.reshape([count / width, width]);
-            self.sums.push((rows.clone() * rows).sum_dim(1).sum_dim(0).reshape([1]));
+            self.sums
+                .push((rows.clone() * rows).sum_dim(1).sum_dim(0).reshape([1]));
         }
     }
 }

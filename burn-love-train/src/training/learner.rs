@@ -74,7 +74,10 @@ impl<B: Backend> LoveLearner<B> {
         let losses = self.objective.losses(output, labels.clone());
         let first = |x: Tensor<B, 4>| x.narrow(1, 0, 1);
         let predicted = resize_bilinear(first(output.logits.clone()).detach(), [h, w]);
-        let predicted = predicted.greater_elem(self.threshold_logit).float().reshape([b, h * w]);
+        let predicted = predicted
+            .greater_elem(self.threshold_logit)
+            .float()
+            .reshape([b, h * w]);
         let labels = first(labels).reshape([b, h * w]);
         let both = (predicted.clone() * labels.clone()).sum_dim(1);
         let area = labels.sum_dim(1);
@@ -108,7 +111,9 @@ impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
     type Output = StepValues;
 
     fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
-        let output = self.model.forward_training(batch.clip, batch.frames, &self.trainable);
+        let output = self
+            .model
+            .forward_training(batch.clip, batch.frames, &self.trainable);
         let (loss, values) = self.judge(&output, batch.labels);
         TrainOutput::new(self, loss.backward(), values)
     }
@@ -138,7 +143,12 @@ pub struct ValueMetric {
 
 impl ValueMetric {
     fn new(name: &str, higher_is_better: bool, pick: Pick) -> Self {
-        Self { name: Arc::new(name.into()), pick, higher_is_better, state: NumericMetricState::default() }
+        Self {
+            name: Arc::new(name.into()),
+            pick,
+            higher_is_better,
+            state: NumericMetricState::default(),
+        }
     }
 
     /// The loss.
@@ -160,12 +170,17 @@ impl Metric for ValueMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes { unit: None, higher_is_better: self.higher_is_better }.into()
+        NumericAttributes {
+            unit: None,
+            higher_is_better: self.higher_is_better,
+        }
+        .into()
     }
 
     fn update(&mut self, values: &StepValues, _metadata: &MetricMetadata) -> SerializedEntry {
         let (value, count) = (self.pick)(values);
-        self.state.update(value, count, FormatOptions::new(self.name()).precision(4))
+        self.state
+            .update(value, count, FormatOptions::new(self.name()).precision(4))
     }
 
     fn clear(&mut self) {

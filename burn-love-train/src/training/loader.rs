@@ -114,8 +114,12 @@ impl Rows {
 
     fn batch(&self, rows: &[usize]) -> Result<HostBatch, SampleError> {
         let side = self.preparer.sam2_size as u32;
-        let mut batch =
-            HostBatch { clips: Vec::new(), frames: Vec::new(), labels: Vec::new(), mask_frames: 0 };
+        let mut batch = HostBatch {
+            clips: Vec::new(),
+            frames: Vec::new(),
+            labels: Vec::new(),
+            mask_frames: 0,
+        };
         for row in rows.iter().map(|i| &self.rows[*i]) {
             let frames = self.data.frames(row)?;
             let clip = self.preparer.clip(&self.data, row, &frames)?;
@@ -135,7 +139,9 @@ impl Rows {
                 batch.frames.extend(self.preparer.sam2_pixels(frame));
                 let mask = self.data.mask(row, t, frame.dimensions())?;
                 let mask = image::imageops::resize(&mask, side, side, FilterType::Nearest);
-                batch.labels.extend(mask.pixels().map(|pixel| f32::from(u8::from(pixel.0[0] > 0))));
+                batch
+                    .labels
+                    .extend(mask.pixels().map(|pixel| f32::from(u8::from(pixel.0[0] > 0))));
             }
             batch.clips.push(clip);
         }
@@ -176,7 +182,11 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
                 }
             }
         });
-        Box::new(LoveIterator { loader: self, receiver, done: skip * self.rows.batch_size })
+        Box::new(LoveIterator {
+            loader: self,
+            receiver,
+            done: skip * self.rows.batch_size,
+        })
     }
 
     fn num_items(&self) -> usize {
@@ -184,11 +194,21 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
     }
 
     fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, LoveBatch<B>>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
+        Arc::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        })
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, LoveBatch<B>>> {
-        let Rows { data, rows, preparer, batch_size, mask_frames, shuffle } = &*self.rows;
+        let Rows {
+            data,
+            rows,
+            preparer,
+            batch_size,
+            mask_frames,
+            shuffle,
+        } = &*self.rows;
         let rows = Rows {
             data: data.clone(),
             rows: rows[start.min(rows.len())..end.min(rows.len())].to_vec(),
@@ -197,7 +217,10 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             mask_frames: *mask_frames,
             shuffle: *shuffle,
         };
-        Arc::new(Self { rows: Arc::new(rows), ..self.clone() })
+        Arc::new(Self {
+            rows: Arc::new(rows),
+            ..self.clone()
+        })
     }
 }
 
@@ -226,6 +249,9 @@ impl<B: Backend> Iterator for LoveIterator<'_, B> {
 
 impl<B: Backend> DataLoaderIterator<LoveBatch<B>> for LoveIterator<'_, B> {
     fn progress(&self) -> Progress {
-        Progress { items_processed: self.done, items_total: self.loader.rows.rows.len() }
+        Progress {
+            items_processed: self.done,
+            items_total: self.loader.rows.rows.len(),
+        }
     }
 }

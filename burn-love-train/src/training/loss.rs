@@ -61,7 +61,12 @@ impl Objective {
         let dice = dice(sigmoid(logits), labels, self.dice_scale);
         let object = bce_with_logits(output.object_score.clone().reshape([b * k, 1]), present);
         let total = bce.clone() * self.bce + dice.clone() * self.dice + object.clone() * self.object;
-        Losses { total, bce, dice, object }
+        Losses {
+            total,
+            bce,
+            dice,
+            object,
+        }
     }
 }
 
@@ -100,9 +105,12 @@ mod tests {
         let logits = rows([[-2.0, 0.0, 1.0, 30.0], [0.5, -0.5, -40.0, 3.0]]);
         let labels = rows([[0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]);
         let bce = bce_with_logits(logits.clone(), labels.clone()).into_scalar();
-        let expected = (0.126_928 + 0.693_147 + 0.313_262 + 0.0) / 8.0
-            + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
-        assert!((f64::from(bce) - expected).abs() < 1e-5, "{bce} against {expected}");
+        let expected =
+            (0.126_928 + 0.693_147 + 0.313_262 + 0.0) / 8.0 + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
+        assert!(
+            (f64::from(bce) - expected).abs() < 1e-5,
+            "{bce} against {expected}"
+        );
         let loss = dice(sigmoid(logits), labels, 1000.0).into_scalar();
         let one = |p: [f64; 4], t: [f64; 4]| {
             let both: f64 = p.iter().zip(&t).map(|(p, t)| p * t).sum();
@@ -112,7 +120,10 @@ mod tests {
         let expected = (one([0.119_203, 0.5, 0.731_059, 1.0], [0.0, 1.0, 1.0, 1.0])
             + one([0.622_459, 0.377_541, 0.0, 0.952_574], [1.0, 0.0, 0.0, 0.0]))
             / 2.0;
-        assert!((f64::from(loss) - expected).abs() < 1e-5, "{loss} against {expected}");
+        assert!(
+            (f64::from(loss) - expected).abs() < 1e-5,
+            "{loss} against {expected}"
+        );
     }
 
     #[test]
@@ -122,7 +133,12 @@ mod tests {
             logits: labels.clone() * 200.0 - 100.0,
             object_score: Tensor::from_data([[50.0]], &Default::default()),
         };
-        let objective = Objective { bce: 1.0, dice: 1.0, object: 1.0, dice_scale: 1000.0 };
+        let objective = Objective {
+            bce: 1.0,
+            dice: 1.0,
+            object: 1.0,
+            dice_scale: 1000.0,
+        };
         assert!(objective.losses(&output, labels).total.into_scalar() < 1e-5);
     }
 }

@@ -17,8 +17,8 @@ pub use gradients::average_and_clip;
 pub use learner::{LoveLearner, StepValues, ValueMetric};
 pub use loader::{Cursor, LoveBatch, LoveLoader, Rows};
 pub use loss::{Losses, Objective, bce_with_logits, dice};
-pub use run::{RunError, TrainRun, load_model};
 use quiet::Quiet;
+pub use run::{RunError, TrainRun, load_model};
 
 pub use schedule::WarmupDecay;
 pub use strategy::{Listener, LoveComponents, Start, StepStrategy, Stop, Surroundings};

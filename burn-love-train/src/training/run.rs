@@ -16,8 +16,8 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet, Rows, RunLog,
-    Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecay,
+    CheckpointError, Checkpoints, Cursor, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet,
+    Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecay,
 };
 use crate::{
     config::Config,
@@ -99,7 +99,9 @@ impl TrainRun {
         let preparer = Preparer::new(config)?;
         let (train, valid) = self.rows(&preparer)?;
         if train.rows.is_empty() {
-            return Err(RunError::NoRows { path: self.data.root().into() });
+            return Err(RunError::NoRows {
+                path: self.data.root().into(),
+            });
         }
         let total_steps = config.train.total_steps(train.rows.len());
         let learner = self.learner::<B>(device)?;
@@ -132,7 +134,12 @@ impl TrainRun {
             all_parameters: learner.model.num_params(),
         });
         let (train_cursor, valid_cursor) = (Arc::new(Cursor::default()), Arc::new(Cursor::default()));
-        let start = Start { optimizer: optimizer.clone(), position, micro_batches: train.micro_batches(), total_steps };
+        let start = Start {
+            optimizer: optimizer.clone(),
+            position,
+            micro_batches: train.micro_batches(),
+            total_steps,
+        };
         let train = LoveLoader::<B>::new(Arc::new(train), train_cursor.clone(), device.clone());
         let valid = LoveLoader::<B::InnerBackend>::new(Arc::new(valid), valid_cursor.clone(), device.clone());
         let surroundings = Surroundings {
@@ -170,9 +177,8 @@ impl TrainRun {
     fn rows(&self, preparer: &Preparer) -> Result<(Rows, Rows), RunError> {
         let config = &self.config;
         let rows = |split, shuffle| {
-            let keep = |row: &&Row| {
-                (config.data.include_null || !row.is_null()) && !self.skip.contains(&row.uid)
-            };
+            let keep =
+                |row: &&Row| (config.data.include_null || !row.is_null()) && !self.skip.contains(&row.uid);
             Rows {
                 data: self.data.clone(),
                 rows: self.data.split(split).into_iter().filter(keep).cloned().collect(),
@@ -182,7 +188,10 @@ impl TrainRun {
                 shuffle,
             }
         };
-        Ok((rows(Split::Train, Some(config.train.seed)), rows(Split::Val, None)))
+        Ok((
+            rows(Split::Train, Some(config.train.seed)),
+            rows(Split::Val, None),
+        ))
     }
 
     /// A model with fresh weights, or those of `--init-from`.
@@ -281,8 +290,7 @@ pub fn load_model<B: Backend>(
     device: &B::Device,
 ) -> Result<Sam2Love<B>, WeightsError> {
     let file = read_safetensors(path)?;
-    let (mut model, report) =
-        load_state(config.model.init::<B>(device), &file.state, keys::love, path)?;
+    let (mut model, report) = load_state(config.model.init::<B>(device), &file.state, keys::love, path)?;
     report.complete(path)?;
     model.sam2 = model.sam2.cache_constants();
     Ok(model)

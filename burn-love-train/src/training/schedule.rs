@@ -15,7 +15,12 @@ pub struct WarmupDecay {
 impl WarmupDecay {
     /// A schedule over `total` optimizer steps, of which `warmup` warm up.
     pub fn new(peak: f64, warmup: usize, total: usize) -> Self {
-        Self { peak, warmup, total, step: 0 }
+        Self {
+            peak,
+            warmup,
+            total,
+            step: 0,
+        }
     }
 
     /// The learning rate of optimizer step `step`, from 0.
@@ -60,11 +65,27 @@ mod tests {
     #[test]
     fn rates_are_deepspeeds() {
         let mut schedule = WarmupDecay::new(1.0, 4, 10);
-        let expected =
-            [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 5.0 / 6.0, 4.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0, 0.0, 0.0];
+        let expected = [
+            0.0,
+            0.0,
+            0.25,
+            0.5,
+            0.75,
+            1.0,
+            5.0 / 6.0,
+            4.0 / 6.0,
+            3.0 / 6.0,
+            2.0 / 6.0,
+            1.0 / 6.0,
+            0.0,
+            0.0,
+        ];
         for (step, expected) in expected.into_iter().enumerate() {
             let lr = schedule.step();
-            assert!((lr - expected).abs() < 1e-12, "step {step}: {lr} against {expected}");
+            assert!(
+                (lr - expected).abs() < 1e-12,
+                "step {step}: {lr} against {expected}"
+            );
         }
     }
 
@@ -72,8 +93,7 @@ mod tests {
     fn a_record_resumes_where_it_was_taken() {
         let mut schedule = WarmupDecay::new(1e-3, 3, 20);
         (0..7).for_each(|_| drop(schedule.step()));
-        let mut resumed =
-            WarmupDecay::new(1e-3, 3, 20).load_record::<B>(schedule.to_record::<B>());
+        let mut resumed = WarmupDecay::new(1e-3, 3, 20).load_record::<B>(schedule.to_record::<B>());
         (0..20).for_each(|_| assert_eq!(resumed.step(), schedule.step()));
     }
 }

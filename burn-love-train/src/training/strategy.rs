@@ -6,7 +6,6 @@
 //! save them at a step.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +14,6 @@ use burn::{
     data::dataloader::Progress,
     module::AutodiffModule,
     optim::{AdamW, GradientsAccumulator, Optimizer, adaptor::OptimizerAdaptor},
-    prelude::*,
     tensor::backend::AutodiffBackend,
 };
 use burn_train::{
@@ -25,8 +23,8 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent, WarmupDecay,
-    average_and_clip, events::Mean,
+    CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent,
+    WarmupDecay, average_and_clip, events::Mean,
 };
 use crate::{config::TrainConfig, samples::SampleError};
 
@@ -105,7 +103,14 @@ impl<B: AutodiffBackend> StepStrategy<B> {
         start: Start<B>,
     ) -> (Self, Arc<Mutex<Option<Stop>>>) {
         let outcome = Arc::new(Mutex::new(None));
-        let Surroundings { config_toml, device, checkpoints, train_cursor, valid_cursor, listener } = surroundings;
+        let Surroundings {
+            config_toml,
+            device,
+            checkpoints,
+            train_cursor,
+            valid_cursor,
+            listener,
+        } = surroundings;
         let strategy = Self {
             config,
             config_toml,
@@ -150,10 +155,17 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
         train: TrainLoader<LoveComponents<B>>,
         valid: ValidLoader<LoveComponents<B>>,
         _starting_epoch: usize,
-    ) -> (LoveLearner<B>, SupervisedTrainingEventProcessor<LoveComponents<B>>) {
+    ) -> (
+        LoveLearner<B>,
+        SupervisedTrainingEventProcessor<LoveComponents<B>>,
+    ) {
         let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Start { optimizer, position, micro_batches, total_steps } =
-            start.expect("a strategy runs once: its optimizer moves into the loop");
+        let Start {
+            optimizer,
+            position,
+            micro_batches,
+            total_steps,
+        } = start.expect("a strategy runs once: its optimizer moves into the loop");
         let now = Instant::now();
         let mut schedule = WarmupDecay::new(self.config.lr, self.config.warmup_steps, total_steps);
         for _ in 0..position.step {
@@ -176,7 +188,9 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             stretch: (now, position.step),
         };
         drop(learner);
-        let stop = state.run(train.to_device(&self.device), valid.to_device(&self.device)).err();
+        let stop = state
+            .run(train.to_device(&self.device), valid.to_device(&self.device))
+            .err();
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = stop;
         (state.learner, state.processor)
     }
@@ -200,7 +214,10 @@ impl<B: AutodiffBackend> Loop<'_, B> {
                 let output = TrainStep::step(&self.learner, batch);
                 let values = output.item;
                 if !values.loss.is_finite() {
-                    return Err(Stop::Diverged { step: self.position.step, loss: values.loss });
+                    return Err(Stop::Diverged {
+                        step: self.position.step,
+                        loss: values.loss,
+                    });
                 }
                 accumulator.accumulate(&self.learner, output.grads);
                 accumulated += 1;
@@ -253,14 +270,20 @@ impl<B: AutodiffBackend> Loop<'_, B> {
 
     fn epochs(&self, epoch: usize) -> Progress {
         let steps = self.strategy.config.accumulation * self.total_steps;
-        Progress { items_processed: epoch + 1, items_total: steps.div_ceil(self.micro_batches.max(1)) }
+        Progress {
+            items_processed: epoch + 1,
+            items_total: steps.div_ceil(self.micro_batches.max(1)),
+        }
     }
 
     fn optimize(&mut self, mut grads: burn::optim::GradientsParams, count: usize) -> Result<(), Stop> {
         let config = &self.strategy.config;
         let norm = average_and_clip::<B, _>(&self.learner, &mut grads, count, config.clip_norm);
         if !norm.is_finite() {
-            return Err(Stop::Diverged { step: self.position.step, loss: norm });
+            return Err(Stop::Diverged {
+                step: self.position.step,
+                loss: norm,
+            });
         }
         let lr = burn::lr_scheduler::LrScheduler::step(&mut self.schedule);
         self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
@@ -302,7 +325,9 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         }
         if self.interrupter.should_stop() && self.position.step < self.total_steps {
             self.save(false)?;
-            (self.strategy.listener)(&TrainEvent::Interrupted { step: self.position.step });
+            (self.strategy.listener)(&TrainEvent::Interrupted {
+                step: self.position.step,
+            });
             return Err(Stop::Interrupted);
         }
         Ok(())
@@ -334,18 +359,32 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.position.best_j = Some(values.j);
             self.boundary.best_j = Some(values.j);
         }
-        (self.strategy.listener)(&TrainEvent::Valid { step: self.position.step, epoch, values, best });
+        (self.strategy.listener)(&TrainEvent::Valid {
+            step: self.position.step,
+            epoch,
+            values,
+            best,
+        });
         if best { self.save(true) } else { Ok(()) }
     }
 
     fn save(&mut self, best: bool) -> Result<(), Stop> {
-        let Self { strategy, learner, optimizer, boundary, .. } = self;
+        let Self {
+            strategy,
+            learner,
+            optimizer,
+            boundary,
+            ..
+        } = self;
         let path = strategy
             .checkpoints
             .save(learner, optimizer, &strategy.config_toml, boundary, best)
             .map_err(Stop::Checkpoint)?;
         if self.saved.replace(self.boundary.step) != Some(self.boundary.step) {
-            (self.strategy.listener)(&TrainEvent::Checkpoint { step: self.boundary.step, path });
+            (self.strategy.listener)(&TrainEvent::Checkpoint {
+                step: self.boundary.step,
+                path,
+            });
         }
         Ok(())
     }

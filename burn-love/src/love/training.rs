@@ -85,14 +85,25 @@ impl<B: Backend> Sam2Love<B> {
         let frame = |i| self.sam2.project_features(select(&neck, b, k, i));
         if k == 1 {
             // A single frame needs no memory.
-            let heads = self.sam2.forward_sam_heads(&frame(0), prompt, self.config.sam2.multimask);
-            return FramesOutput { logits: heads.low_res_logits, object_score: heads.object_score };
+            let heads = self
+                .sam2
+                .forward_sam_heads(&frame(0), prompt, self.config.sam2.multimask);
+            return FramesOutput {
+                logits: heads.low_res_logits,
+                object_score: heads.object_score,
+            };
         }
         let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
         let mut outputs = vec![first];
         outputs.extend((1..k).map(|i| session.step(&frame(i))));
         FramesOutput {
-            logits: Tensor::cat(outputs.iter().map(|output| output.low_res_logits.clone()).collect(), 1),
+            logits: Tensor::cat(
+                outputs
+                    .iter()
+                    .map(|output| output.low_res_logits.clone())
+                    .collect(),
+                1,
+            ),
             object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
         }
     }
@@ -141,9 +152,18 @@ impl<B: AutodiffBackend> Sam2Love<B> {
     ) -> FramesOutput<B> {
         let encoders = &self.encoders;
         let features = encode(
-            &MaybeFrozen { module: &encoders.audio, learns: trainable.audio_encoder },
-            &MaybeFrozen { module: &encoders.vision, learns: trainable.vision_encoder },
-            &MaybeFrozen { module: &encoders.text, learns: trainable.text_encoder },
+            &MaybeFrozen {
+                module: &encoders.audio,
+                learns: trainable.audio_encoder,
+            },
+            &MaybeFrozen {
+                module: &encoders.vision,
+                learns: trainable.vision_encoder,
+            },
+            &MaybeFrozen {
+                module: &encoders.text,
+                learns: trainable.text_encoder,
+            },
             clip,
         );
         let prompt = self.fusion.forward(features);

@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn a_record_resumes_where_it_was_taken() {
         let mut schedule = WarmupDecay::new(1e-3, 3, 20);
-        (0..7).for_each(|_| drop(schedule.step()));
+        for _ in 0..7 {
+            schedule.step();
+        }
         let mut resumed = WarmupDecay::new(1e-3, 3, 20).load_record::<B>(schedule.to_record::<B>());
         (0..20).for_each(|_| assert_eq!(resumed.step(), schedule.step()));
     }

@@ -218,7 +218,7 @@ fn a_frame_truncated_anywhere_is_an_error() {
     let data = RefAvs::open(dir.path()).unwrap();
     let row = &data.rows()[0];
     let noise = RgbImage::from_fn(96, 64, |x, y| {
-        Rgb([(x * 37 ^ y * 91) as u8, (x * y) as u8, (x + y) as u8])
+        Rgb([((x * 37) ^ (y * 91)) as u8, (x * y) as u8, (x + y) as u8])
     });
     for t in 0..3 {
         noise

@@ -126,13 +126,12 @@ impl RefAvs {
         if length == 0 {
             return Err(DataError::content(&path, expected, "an empty file"));
         }
-        let mut cursor = Cursor::new(&header[..]);
-        let reader = hound::WavReader::new(&mut cursor)
+        let reader = hound::WavReader::new(Cursor::new(&header[..]))
             .map_err(|error| DataError::content(&path, expected, error.to_string()))?;
         let (spec, duration) = (reader.spec(), u64::from(reader.duration()));
-        drop(reader);
+        let samples_start = reader.into_inner().position();
         let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
-        let (promised, there) = (duration * frame_bytes, length.saturating_sub(cursor.position()));
+        let (promised, there) = (duration * frame_bytes, length.saturating_sub(samples_start));
         if promised > there {
             let expected = format!("{promised} bytes of samples, as its header says");
             return Err(DataError::content(

@@ -163,7 +163,7 @@ impl Official {
         let own = Batch::of(probabilities, labels, pixels);
         self.batch.add(&own);
         self.expressions.push(own.score());
-        if self.expressions.len() % self.batch_size == 0 {
+        if self.expressions.len().is_multiple_of(self.batch_size) {
             self.done.push(std::mem::take(&mut self.batch).score());
         }
         own.score()
@@ -234,7 +234,7 @@ impl OfficialNull {
         self.pixels += probabilities.len();
         let own = root_share(foreground, probabilities.len());
         self.expressions.push(own);
-        if self.expressions.len() % self.batch_size == 0 {
+        if self.expressions.len().is_multiple_of(self.batch_size) {
             self.close();
         }
         own
@@ -271,7 +271,7 @@ fn root_share(foreground: usize, pixels: usize) -> f64 {
 
 fn pixels_of(length: usize, frames: usize) -> usize {
     assert!(
-        frames > 0 && length > 0 && length % frames == 0,
+        frames > 0 && length > 0 && length.is_multiple_of(frames),
         "{length} pixels do not make {frames} frames"
     );
     length / frames

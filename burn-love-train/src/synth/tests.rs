@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     path::Path,
+    sync::OnceLock,
 };
 
 use sha2::{Digest, Sha256};
@@ -16,15 +17,19 @@ use super::{
 };
 use crate::data::{RefAvs, Split};
 
-/// The default clips in frames that take no time.
-fn default_scenes(seed: u64) -> Vec<SceneGraph> {
-    scenes(&SynthConfig {
-        seed,
-        width: 112,
-        height: 64,
-        ..SynthConfig::default()
-    })
-    .unwrap()
+/// The default clips in frames that take no time, made once for each seed below 5.
+fn default_scenes(seed: u64) -> &'static [SceneGraph] {
+    static MADE: [OnceLock<Vec<SceneGraph>>; 5] = [const { OnceLock::new() }; 5];
+    let make = || {
+        scenes(&SynthConfig {
+            seed,
+            width: 112,
+            height: 64,
+            ..SynthConfig::default()
+        })
+        .unwrap()
+    };
+    MADE[seed as usize].get_or_init(make)
 }
 
 fn tiny(seed: u64) -> SynthConfig {
@@ -59,7 +64,7 @@ fn is_null(row: &RowGraph) -> bool {
 fn each_modality_is_needed_and_nulls_cannot_be_read_off_the_words() {
     for seed in 0..5 {
         let graphs = default_scenes(seed);
-        let ceilings = ceilings_of(&graphs);
+        let ceilings = ceilings_of(graphs);
         assert_eq!(ceilings.full.all, 1.0, "seed {seed}");
         assert!(
             ceilings.deaf.all <= 0.6 && ceilings.text_blind.all <= 0.5,
@@ -76,7 +81,7 @@ fn each_modality_is_needed_and_nulls_cannot_be_read_off_the_words() {
                 "seed {seed}, {split}: {ceilings:?}"
             );
         }
-        let auc = bag_of_words_auc(&graphs);
+        let auc = bag_of_words_auc(graphs);
         assert!((0.4..=0.55).contains(&auc), "seed {seed}: AUC {auc}");
     }
 }
@@ -86,7 +91,7 @@ fn rows_have_their_shares() {
     let graphs = default_scenes(0);
     let mut kinds: BTreeMap<(bool, Kind), usize> = BTreeMap::new();
     let mut causes: BTreeMap<(bool, RowKind), usize> = BTreeMap::new();
-    for (graph, row) in rows(&graphs) {
+    for (graph, row) in rows(graphs) {
         *kinds
             .entry((is_null(row), row.meaning.template().kind()))
             .or_default() += 1;
@@ -131,12 +136,12 @@ fn rows_have_their_shares() {
         }
     }
     for split in [Split::Train, Split::Val] {
-        let of_split: Vec<_> = rows(&graphs).filter(|(graph, _)| graph.split == split).collect();
+        let of_split: Vec<_> = rows(graphs).filter(|(graph, _)| graph.split == split).collect();
         let nulls = of_split.iter().filter(|(_, row)| is_null(row)).count();
         assert!((share(nulls, of_split.len()) - 0.12).abs() < 0.005, "{split}");
     }
-    assert!(rows(&graphs).all(|(graph, row)| is_null(row) || graph.split != Split::TestN));
-    assert!(rows(&graphs).all(|(graph, row)| {
+    assert!(rows(graphs).all(|(graph, row)| is_null(row) || graph.split != Split::TestN));
+    assert!(rows(graphs).all(|(graph, row)| {
         !is_null(row) || matches!(graph.split, Split::Train | Split::Val | Split::TestN)
     }));
     for split in Split::ALL {
@@ -151,7 +156,7 @@ fn rows_have_their_shares() {
             .count();
         assert_eq!(clips.len(), SynthConfig::default().clips(split));
         assert_eq!(
-            rows(&graphs).filter(|(graph, _)| graph.split == split).count(),
+            rows(graphs).filter(|(graph, _)| graph.split == split).count(),
             4 * clips.len()
         );
         let wanted = if split == Split::TestN { 0.0 } else { 0.4 };
@@ -163,7 +168,7 @@ fn rows_have_their_shares() {
 fn expressions_are_minimal_and_nulls_refer_to_nothing() {
     for seed in 0..2 {
         let graphs = default_scenes(seed);
-        for (graph, row) in rows(&graphs) {
+        for (graph, row) in rows(graphs) {
             let (items, voices) = (graph.items(), graph.voices());
             assert_eq!(Meaning::parse(&row.expression).as_ref(), Some(&row.meaning));
             match row.target {
@@ -176,12 +181,12 @@ fn expressions_are_minimal_and_nulls_refer_to_nothing() {
                 None => assert!(referents(&row.meaning, &items, &voices).is_empty(), "{}", row.uid),
             }
         }
-        for graph in &graphs {
+        for graph in graphs {
             let said: HashSet<&str> = graph.rows.iter().map(|row| row.expression.as_str()).collect();
             assert_eq!(said.len(), graph.rows.len(), "{} says something twice", graph.key);
         }
-        let uids: HashSet<&str> = rows(&graphs).map(|(_, row)| row.uid.as_str()).collect();
-        assert_eq!(uids.len(), rows(&graphs).count());
+        let uids: HashSet<&str> = rows(graphs).map(|(_, row)| row.uid.as_str()).collect();
+        assert_eq!(uids.len(), rows(graphs).count());
     }
 }
 
@@ -191,7 +196,7 @@ fn held_out_classes_are_kept_apart_and_no_test_word_is_new() {
         let graphs = default_scenes(seed);
         let (mut shapes, mut surfaces) = (BTreeMap::new(), BTreeMap::new());
         let mut classes = BTreeSet::new();
-        for graph in &graphs {
+        for graph in graphs {
             let items = graph.items();
             let voices = graph.voices();
             let held_out = items
@@ -225,7 +230,7 @@ fn held_out_classes_are_kept_apart_and_no_test_word_is_new() {
         assert!(shapes.values().chain(surfaces.values()).all(|count| *count >= 2));
 
         // A name that training never pairs with an object is not used there for nothing either.
-        for (graph, row) in rows(&graphs).filter(|(graph, _)| graph.split != Split::TestU) {
+        for (graph, row) in rows(graphs).filter(|(graph, _)| graph.split != Split::TestU) {
             let named = |class: &Class| {
                 row.meaning.looks.contains(&Look::Shape(class.shape))
                     && row.meaning.looks.contains(&Look::Surface(class.surface))
@@ -238,7 +243,7 @@ fn held_out_classes_are_kept_apart_and_no_test_word_is_new() {
             );
         }
         let words = |train: bool| -> BTreeSet<&str> {
-            let of = rows(&graphs).filter(|(graph, _)| (graph.split == Split::Train) == train);
+            let of = rows(graphs).filter(|(graph, _)| (graph.split == Split::Train) == train);
             of.flat_map(|(_, row)| row.expression.split(' ')).collect()
         };
         assert!(words(false).is_subset(&words(true)));
@@ -249,7 +254,7 @@ fn held_out_classes_are_kept_apart_and_no_test_word_is_new() {
 fn twins_and_deprived_clips_say_the_same_of_the_same_frames() {
     let graphs = default_scenes(1);
     let by_key: HashMap<&str, &SceneGraph> = graphs.iter().map(|graph| (graph.key.as_str(), graph)).collect();
-    for graph in &graphs {
+    for graph in graphs {
         if let Some(twin) = &graph.twin {
             let twin = by_key[twin.as_str()];
             assert_eq!(
@@ -266,11 +271,11 @@ fn twins_and_deprived_clips_say_the_same_of_the_same_frames() {
         let strangers = graph.sounds.iter().filter(|sound| sound.object.is_none()).count();
         assert_eq!(strangers > 0, graph.swapped, "{}", graph.key);
     }
-    let positive: HashSet<&str> = rows(&graphs)
+    let positive: HashSet<&str> = rows(graphs)
         .filter(|(_, row)| !is_null(row))
         .map(|(_, row)| row.expression.as_str())
         .collect();
-    for (graph, row) in rows(&graphs) {
+    for (graph, row) in rows(graphs) {
         if !matches!(row.kind, RowKind::NullMuted | RowKind::NullSwapped) {
             continue;
         }
@@ -286,7 +291,7 @@ fn twins_and_deprived_clips_say_the_same_of_the_same_frames() {
             );
         }
     }
-    let seen_when_muted = rows(&graphs)
+    let seen_when_muted = rows(graphs)
         .filter(|(graph, row)| graph.muted && !is_null(row))
         .count();
     assert!(seen_when_muted > 20, "{seen_when_muted}");
@@ -294,7 +299,8 @@ fn twins_and_deprived_clips_say_the_same_of_the_same_frames() {
 
 #[test]
 fn objects_have_their_sizes_and_are_seldom_hidden_or_late() {
-    let graphs = scenes(&SynthConfig::default()).unwrap();
+    let made = scenes(&SynthConfig::default()).unwrap();
+    let graphs = &made[..];
     let (mut hidden, mut objects) = (0, 0);
     for object in graphs
         .iter()
@@ -318,13 +324,13 @@ fn objects_have_their_sizes_and_are_seldom_hidden_or_late() {
         (0.11..=0.19).contains(&hidden),
         "{hidden} of the objects are hidden in part at some time"
     );
-    let absent = rows(&graphs).filter(|(graph, row)| {
+    let absent = rows(graphs).filter(|(graph, row)| {
         graph
             .objects
             .iter()
             .any(|object| Some(object.id) == row.target && object.frames[0].area == 0.0)
     });
-    let absent = share(absent.count(), rows(&graphs).count());
+    let absent = share(absent.count(), rows(graphs).count());
     assert!((0.0..=0.05).contains(&absent) && absent > 0.0, "{absent}");
     let still = graphs.iter().flat_map(|graph| &graph.objects).filter(|object| {
         let (first, last) = (object.motion.at(0), object.motion.at(5));
@@ -421,10 +427,11 @@ fn the_files_read_back_and_do_not_depend_on_threads() {
         summary.nulls
     );
     assert!(data.validate(&Split::ALL).bad.is_empty());
-    let graphs = read_graphs(one.path()).unwrap();
+    let made = read_graphs(one.path()).unwrap();
+    let graphs = &made[..];
     assert_eq!(graphs.len(), summary.folders);
     assert_eq!(ceilings(one.path()).unwrap().full.all, 1.0);
-    let by_uid: HashMap<&str, (&SceneGraph, &RowGraph)> = rows(&graphs)
+    let by_uid: HashMap<&str, (&SceneGraph, &RowGraph)> = rows(graphs)
         .map(|(graph, row)| (row.uid.as_str(), (graph, row)))
         .collect();
     for row in data.rows() {
@@ -477,9 +484,10 @@ fn tiny_splits_work_and_bad_settings_are_named() {
                     expressions_per_clip,
                     ..SynthConfig::default()
                 };
-                let graphs = scenes(&config).unwrap();
-                assert_eq!(rows(&graphs).count(), config.total() * expressions_per_clip);
-                assert_eq!(ceilings_of(&graphs).full.all, 1.0);
+                let made = scenes(&config).unwrap();
+                let graphs = &made[..];
+                assert_eq!(rows(graphs).count(), config.total() * expressions_per_clip);
+                assert_eq!(ceilings_of(graphs).full.all, 1.0);
             }
         }
     }

@@ -379,7 +379,11 @@ mod tests {
         let device = Default::default();
         let model: Sam2<B> = small().init(&device);
         let images = Tensor::random([2, 3, 64, 64], Distribution::Default, &device);
-        let neck = model.image_encoder.valid().forward(images).map(Tensor::<B, 4>::from_inner);
+        let neck = model
+            .image_encoder
+            .valid()
+            .forward(images)
+            .map(Tensor::<B, 4>::from_inner);
         let features = model.project_features(neck);
 
         let token = Tensor::<B, 3>::random([2, 1, 128], Distribution::Default, &device).require_grad();
@@ -388,9 +392,25 @@ mod tests {
 
         let largest = |x: Tensor<Flex, 3>| x.abs().max().into_scalar();
         assert!(largest(token.grad(&grads).unwrap()) > 0.0);
-        assert!(model.sam_prompt_encoder.no_mask_embed.weight.grad(&grads).is_some());
+        assert!(
+            model
+                .sam_prompt_encoder
+                .no_mask_embed
+                .weight
+                .grad(&grads)
+                .is_some()
+        );
         assert!(model.sam_mask_decoder.conv_s0.weight.grad(&grads).is_some());
-        assert!(model.image_encoder.trunk.patch_embed.proj.weight.grad(&grads).is_none());
+        assert!(
+            model
+                .image_encoder
+                .trunk
+                .patch_embed
+                .proj
+                .weight
+                .grad(&grads)
+                .is_none()
+        );
     }
 
     #[test]
@@ -418,7 +438,10 @@ mod tests {
         let repeated = model.forward_sam_heads(&repeated, tokens, true);
         let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-5);
         let expected = repeated.low_res_logits.into_data();
-        shared.low_res_logits.into_data().assert_approx_eq(&expected, tolerance);
+        shared
+            .low_res_logits
+            .into_data()
+            .assert_approx_eq(&expected, tolerance);
     }
 
     #[test]

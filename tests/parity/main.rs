@@ -7,6 +7,7 @@ mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
+mod presets;
 mod track;
 mod track_points;
 mod track_token;

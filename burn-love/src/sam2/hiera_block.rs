@@ -101,7 +101,7 @@ impl<B: Backend> HieraAttention<B> {
             .reshape([n, length, 3, self.heads, head])
             .permute([2, 0, 3, 1, 4]); // [3, N, heads, H·W, head]
         let part = |i: usize| {
-            let part = qkv.clone().slice([i..i + 1]);
+            let part = qkv.clone().narrow(0, i, 1);
             part.reshape([n, self.heads, length, head])
         };
         let (mut q, k, v) = (part(0), part(1), part(2));

@@ -77,7 +77,7 @@ impl<B: Backend> MemoryBank<B> {
         let age = model.maskmem_tpos_enc.val();
         let [frames, _, _, width] = age.dims();
         let dated = |row: usize| {
-            let age = age.clone().slice([row..row + 1]).reshape([1, 1, width]);
+            let age = age.clone().narrow(0, row, 1).reshape([1, 1, width]);
             position.clone() + age
         };
 

@@ -51,7 +51,7 @@ impl<B: Backend> RotaryTable<B> {
         let [b, heads, length, width] = x.dims();
         let grid = self.cos.dims()[0];
         assert!(
-            count % grid == 0 && count <= length,
+            count.is_multiple_of(grid) && count <= length,
             "{count} of {length} rows cannot be turned by a table of {grid}"
         );
         if count < length {

@@ -13,7 +13,7 @@ mod track_points;
 mod track_token;
 
 /// The backend of the exact cases.
-type B = burn_flex::Flex;
+type Cpu = burn_flex::Flex;
 
 /// Largest error of a single module.
 const MODULE: f64 = 1e-5;

@@ -3,7 +3,7 @@
 use burn_love::sam2::{hiera::HieraConfig, to_checkpoint};
 use burn_love_tests::{Fixture, assert_close};
 
-use crate::{B, MODULE, report};
+use crate::{Cpu, MODULE, report};
 
 /// The trunk of all cases.
 pub fn config() -> HieraConfig {
@@ -20,13 +20,13 @@ pub fn config() -> HieraConfig {
 fn every_stage_agrees() {
     let device = Default::default();
     let fixture = Fixture::load("hiera");
-    let mut model = fixture.load_into(config().init::<B>(&device), to_checkpoint);
+    let mut model = fixture.load_into(config().init::<Cpu>(&device), to_checkpoint);
     let images = fixture.images("pixels", &device);
     let check = |maps: Vec<_>| -> Vec<f64> {
         let maps = maps.into_iter().enumerate();
         maps.map(|(i, map)| {
             let name = format!("map.{i}");
-            assert_close::<B, 4>(&name, map, fixture.tensor(&name, &device), MODULE)
+            assert_close::<Cpu, 4>(&name, map, fixture.tensor(&name, &device), MODULE)
         })
         .collect()
     };

@@ -1,10 +1,10 @@
 //! A whole small model on images against `SAM2Base`: features, prompts, masks, gate and object pointer.
 
-use burn::tensor::{Int, Tensor};
+use burn::prelude::*;
 use burn_love::sam2::{MaskSelection, MemoryConfig, Points, Sam2, Sam2Config, to_checkpoint};
 use burn_love_tests::{Fixture, assert_close};
 
-use crate::{B, IMAGE_MODEL, hiera, mask_decoder, memory_attention, report};
+use crate::{Cpu, IMAGE_MODEL, hiera, mask_decoder, memory_attention, report};
 
 /// The whole model of all cases, with the flags of 2.1.
 pub fn config() -> Sam2Config {
@@ -19,12 +19,11 @@ pub fn config() -> Sam2Config {
 }
 
 /// Points of a fixture.
-pub fn points(fixture: &Fixture, prefix: &str) -> Points<B> {
-    let device = Default::default();
-    let labels: Tensor<B, 2> = fixture.tensor(&format!("{prefix}labels"), &device);
+pub fn points<B: Backend>(fixture: &Fixture, prefix: &str, device: &B::Device) -> Points<B> {
+    let labels: Tensor<B, 2> = fixture.tensor(&format!("{prefix}labels"), device);
     Points {
-        coordinates: fixture.tensor(&format!("{prefix}coordinates"), &device),
-        labels: labels.int() as Tensor<B, 2, Int>,
+        coordinates: fixture.tensor(&format!("{prefix}coordinates"), device),
+        labels: labels.int(),
     }
 }
 
@@ -32,50 +31,51 @@ pub fn points(fixture: &Fixture, prefix: &str) -> Points<B> {
 fn features_and_masks_agree() {
     let device = Default::default();
     let fixture = Fixture::load("image_path");
-    let model: Sam2<B> = fixture.load_into(config().init(&device), to_checkpoint);
-    check(&fixture, &model);
-    let errors = check(&fixture, &model.cache_constants());
+    let model: Sam2<Cpu> = fixture.load_into(config().init(&device), to_checkpoint);
+    check(&fixture, &model, &device);
+    let errors = check(&fixture, &model.cache_constants(), &device);
     report("image_path", &errors);
 }
 
-fn check(fixture: &Fixture, model: &Sam2<B>) -> Vec<f64> {
-    let device = Default::default();
+fn check<B: Backend>(fixture: &Fixture, model: &Sam2<B>, device: &B::Device) -> Vec<f64> {
     let mut errors = Vec::new();
     let mut close = |name: &str, actual: Tensor<B, 4>| {
         errors.push(assert_close(
             name,
             actual,
-            fixture.tensor(name, &device),
+            fixture.tensor(name, device),
             IMAGE_MODEL,
         ));
     };
-    let features = model.forward_image(fixture.images("pixels", &device));
+    let features = model.forward_image(fixture.images("pixels", device));
     close("feature.0", features.high_res.stride4.clone());
     close("feature.1", features.high_res.stride8.clone());
     close("feature.2", features.neck.stride16.clone());
 
     for (name, multimask) in [("points", true), ("box", true), ("token", false)] {
         let sparse = if multimask {
-            let points = points(fixture, &format!("{name}."));
+            let points = points(fixture, &format!("{name}."), device);
             let sparse = model.sam_prompt_encoder.points(points, 96);
-            let expected = fixture.tensor(&format!("{name}.sparse"), &device);
+            let expected = fixture.tensor(&format!("{name}.sparse"), device);
             assert_close("sparse", sparse.clone(), expected, IMAGE_MODEL);
             sparse
         } else {
-            fixture.tensor(name, &device)
+            fixture.tensor(name, device)
         };
         let output = model.forward_sam_heads(&features, sparse, multimask);
         close(&format!("{name}.masks"), output.multimask_logits);
         for (part, actual) in [("iou", output.multimask_iou), ("score", output.object_score)] {
             let name = format!("{name}.{part}");
-            assert_close(&name, actual, fixture.tensor(&name, &device), IMAGE_MODEL);
+            assert_close(&name, actual, fixture.tensor(&name, device), IMAGE_MODEL);
         }
     }
 
-    let sparse = model.sam_prompt_encoder.points(points(fixture, "points."), 96);
+    let sparse = model
+        .sam_prompt_encoder
+        .points(points(fixture, "points.", device), 96);
     let embedding = model.unconditioned(&features);
     let output = model.decode(embedding, &features, sparse, MaskSelection::Candidates);
-    let expected: Tensor<B, 4> = fixture.tensor("gated.mask", &device);
+    let expected: Tensor<B, 4> = fixture.tensor("gated.mask", device);
     for image in 0..2 {
         // One by one: an emptied mask's −1024 would hide the other's error.
         let pick = |x: Tensor<B, 4>| x.narrow(0, image, 1);
@@ -90,7 +90,7 @@ fn check(fixture: &Fixture, model: &Sam2<B>) -> Vec<f64> {
     assert_close(
         "gated.pointer",
         pointer,
-        fixture.tensor("gated.pointer", &device),
+        fixture.tensor("gated.pointer", device),
         IMAGE_MODEL,
     );
     errors

@@ -8,7 +8,7 @@ use burn_love::sam2::{
 };
 use burn_love_tests::{Fixture, assert_close};
 
-use crate::{B, MODULE, report};
+use crate::{Cpu, MODULE, report};
 
 /// The decoder of all cases.
 pub fn config() -> MaskDecoderConfig {
@@ -22,15 +22,15 @@ fn every_selection_agrees() {
     let device = Default::default();
     let fixture = Fixture::load("mask_decoder");
     let threshold = fixture
-        .tensor::<B, 1>("stability_threshold", &device)
+        .tensor::<Cpu, 1>("stability_threshold", &device)
         .into_scalar();
     let decoder = config()
         .with_stability_threshold(f64::from(threshold))
-        .init::<B>(32, &device);
+        .init::<Cpu>(32, &device);
     let decoder = fixture.load_into(decoder, to_checkpoint);
 
     let rows = |name| {
-        let map: Tensor<B, 4> = fixture.tensor(name, &device);
+        let map: Tensor<Cpu, 4> = fixture.tensor(name, &device);
         map.flatten::<3>(2, 3).swap_dims(1, 2) // BCHW → BLC
     };
     let input = MaskDecoderInput {

@@ -6,7 +6,7 @@ use burn_love::sam2::{
 };
 use burn_love_tests::{Fixture, assert_close};
 
-use crate::{B, MODULE, report};
+use crate::{Cpu, MODULE, report};
 
 /// The memory attention of all cases.
 pub fn config() -> MemoryAttentionConfig {
@@ -17,7 +17,7 @@ pub fn config() -> MemoryAttentionConfig {
 fn the_conditioned_frame_agrees() {
     let device = Default::default();
     let fixture = Fixture::load("memory_attention");
-    let module = fixture.load_into(config().init::<B>(32, 16, &device), to_checkpoint);
+    let module = fixture.load_into(config().init::<Cpu>(32, 16, &device), to_checkpoint);
     let rotary = config().rotary_table(32, [5, 5], &device);
     let memories = Memories {
         rows: fixture.tensor("rows", &device),

@@ -8,7 +8,7 @@ use burn::{
 };
 use burn_love::sam2::{Sam2, Sam2Config, to_checkpoint};
 
-use crate::B;
+use crate::Cpu;
 
 type Shapes = BTreeMap<String, Vec<usize>>;
 
@@ -18,7 +18,7 @@ struct Collector {
     shapes: Shapes,
 }
 
-impl ModuleVisitor<B> for Collector {
+impl ModuleVisitor<Cpu> for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.push((name.to_owned(), container_type.to_owned()));
     }
@@ -27,7 +27,7 @@ impl ModuleVisitor<B> for Collector {
         self.path.pop();
     }
 
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
         let names: Vec<&str> = self.path.iter().map(|(name, _)| name.as_str()).collect();
         // The declared shape: the weights themselves are never drawn.
         let mut shape = param.lazy_shape().as_slice().to_vec();
@@ -50,7 +50,7 @@ fn every_published_model_has_the_weights_of_its_checkpoint() {
     );
     for (name, expected) in published {
         let config = Sam2Config::preset(&name).unwrap_or_else(|| panic!("no preset {name}"));
-        let model: Sam2<B> = config.init(&Default::default());
+        let model: Sam2<Cpu> = config.init(&Default::default());
         let mut collector = Collector::default();
         model.visit(&mut collector);
         let differ = |a: &Shapes, b: &Shapes| -> Vec<_> {

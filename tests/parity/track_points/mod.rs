@@ -1,13 +1,20 @@
 //! SAM 2.1 from one click against `SAM2VideoPredictor`.
 
+use burn::prelude::*;
 use burn_love::sam2::{Prompt, TrackerConfig};
 
-use crate::{image_path, track};
+use crate::{Cpu, image_path, track};
+
+fn case<B: Backend>() -> track::Case<B> {
+    track::Case {
+        name: "track_points",
+        config: image_path::config(),
+        tracker: TrackerConfig::new().with_prompted_multimask(true),
+        prompt: |fixture, device| Prompt::Points(image_path::points(fixture, "", device)),
+    }
+}
 
 #[test]
 fn every_frame_agrees() {
-    let tracker = TrackerConfig::new().with_prompted_multimask(true);
-    track::check("track_points", image_path::config(), tracker, |fixture| {
-        Prompt::Points(image_path::points(fixture, ""))
-    });
+    track::check(case::<Cpu>(), &Default::default());
 }

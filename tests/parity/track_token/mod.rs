@@ -1,11 +1,11 @@
 //! SAM 2.0 from a token against `SAM2VideoPredictor`.
 
+use burn::prelude::*;
 use burn_love::sam2::{MemoryConfig, Prompt, TrackerConfig};
 
-use crate::{image_path, track};
+use crate::{Cpu, image_path, track};
 
-#[test]
-fn every_frame_agrees() {
+fn case<B: Backend>() -> track::Case<B> {
     let memory = MemoryConfig::new()
         .with_frames(4)
         .with_max_object_pointers(5)
@@ -13,8 +13,15 @@ fn every_frame_agrees() {
         .with_pointer_time_encoding(false)
         .with_pointer_time_projection(false)
         .with_pointer_time_signed(false);
-    let config = image_path::config().with_memory(memory);
-    track::check("track_token", config, TrackerConfig::new(), |fixture| {
-        Prompt::Tokens(fixture.tensor("token", &Default::default()))
-    });
+    track::Case {
+        name: "track_token",
+        config: image_path::config().with_memory(memory),
+        tracker: TrackerConfig::new(),
+        prompt: |fixture, device| Prompt::Tokens(fixture.tensor("token", device)),
+    }
+}
+
+#[test]
+fn every_frame_agrees() {
+    track::check(case::<Cpu>(), &Default::default());
 }

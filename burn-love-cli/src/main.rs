@@ -1,2 +1,51 @@
-//! x
-fn main() {}
+//! `burn-love-cli`: train, evaluate and use SAM2-LOVE from the command line.
+//!
+//! Arguments are parsed, validated, then run. stdout carries data, everything else goes to stderr. Exit codes: 0 ok,
+//! 1 the work found a problem, 2 bad usage or bad input, 3 the machine failed or a run diverged, 130 interrupted.
+
+mod args;
+mod commands;
+mod device;
+mod error;
+mod output;
+mod printer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{args::Cli, error::CliError};
+
+// Measured: the system allocator maps and unmaps large tensors on every operation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    printer::start(cli.global.quiet, cli.global.verbose);
+    // A panic is a fault of ours or of the machine's: one line, and the code for it.
+    let default_hook = std::panic::take_hook();
+    if cli.global.verbose == 0 {
+        std::panic::set_hook(Box::new(|_| {}));
+    } else {
+        std::panic::set_hook(default_hook);
+    }
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(cli)));
+    let error = match result {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => error,
+        Err(panic) => CliError::panicked(panic.as_ref()),
+    };
+    printer::error(&error);
+    ExitCode::from(error.code)
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    if let Some(threads) = cli.global.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| CliError::machine(format!("{threads} threads cannot be started: {error}")))?;
+    }
+    commands::run(cli)
+}

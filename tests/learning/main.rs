@@ -3,3 +3,7 @@
 mod data;
 mod overfit;
 mod resume;
+
+// As in the program: the system allocator maps and unmaps large tensors on every operation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -18,7 +18,7 @@ pub use learner::{LoveLearner, StepValues, ValueMetric};
 pub use loader::{Cursor, LoveBatch, LoveLoader, Rows};
 pub use loss::{Losses, Objective, bce_with_logits, dice};
 use quiet::Quiet;
-pub use run::{RunError, TrainRun, load_model};
+pub use run::{RunError, TrainRun, load_model, parameter_counts};
 
 pub use schedule::WarmupDecay;
 pub use strategy::{Listener, LoveComponents, Start, StepStrategy, Stop, Surroundings};

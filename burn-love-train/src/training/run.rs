@@ -296,6 +296,12 @@ pub fn load_model<B: Backend>(
     Ok(model)
 }
 
+/// Parameters of a config's model, and how many of them learn.
+pub fn parameter_counts<B: AutodiffBackend>(config: &Config, device: &B::Device) -> (usize, usize) {
+    let model = config.model.init::<B>(device).freeze(&config.train.trainable());
+    (model.num_params(), trainable_parameters(&model))
+}
+
 fn trainable_parameters<B: AutodiffBackend>(model: &Sam2Love<B>) -> usize {
     struct Count(usize);
     impl<B: Backend> burn::module::ModuleVisitor<B> for Count {

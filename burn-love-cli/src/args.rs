@@ -1,0 +1,300 @@
+//! The command line as a type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::DeviceChoice;
+
+/// SAM2-LOVE on Burn: language, sound and video in, masks of the referred object out.
+#[derive(Debug, Parser)]
+#[command(name = "burn-love-cli", version, about, arg_required_else_help = true, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Where to compute: auto, cpu, wgpu[:N] or cuda[:N]
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: DeviceChoice,
+    /// CPU threads [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Numbers to compute with
+    #[arg(long, global = true, value_enum, default_value = "f32")]
+    pub precision: Precision,
+    /// Write into a directory that is not empty; only what the command itself writes is replaced
+    #[arg(long, global = true)]
+    pub overwrite: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Numbers to compute with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32-bit floats
+    F32,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Generate scenes, train the nano model, evaluate it, and draw what it sees
+    Demo(DemoArgs),
+    /// Make data sets
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Train a model
+    Train(TrainArgs),
+    /// Evaluate a model on the splits of a data set
+    Eval(EvalArgs),
+    /// Segment what a sentence refers to in a clip with sound
+    Predict(PredictArgs),
+    /// Say what this machine can do and what a preset needs
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where to write data, train, eval, overlays and report.md
+    #[arg(long, default_value = "burn-love-demo", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of scenes and weights
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Few small clips and few steps: shows that everything runs, not what it can do
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Make data sets.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Generate LAVS-Synth: scenes with sound and expressions, in Ref-AVS's layout
+    Synth(SynthArgs),
+}
+
+/// Arguments of `data synth`.
+#[derive(Debug, Args)]
+pub struct SynthArgs {
+    /// Where to write the data set
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed; the same seed gives the same bytes
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Training clips
+    #[arg(long, default_value_t = 600, value_name = "CLIPS")]
+    pub train: usize,
+    /// Validation clips
+    #[arg(long, default_value_t = 60, value_name = "CLIPS")]
+    pub val: usize,
+    /// Test clips of classes that training shows
+    #[arg(long, default_value_t = 100, value_name = "CLIPS")]
+    pub test_seen: usize,
+    /// Test clips of held-out classes
+    #[arg(long, default_value_t = 100, value_name = "CLIPS")]
+    pub test_unseen: usize,
+    /// Test clips whose expressions refer to nothing
+    #[arg(long, default_value_t = 60, value_name = "CLIPS")]
+    pub test_null: usize,
+    /// Frame size in pixels
+    #[arg(long, default_value = "224x128", value_name = "WxH", value_parser = size)]
+    pub size: (u32, u32),
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Begin with a preset [default: nano]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub preset: Option<String>,
+    /// Begin with a config file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data set, in Ref-AVS's layout
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["list_presets"])]
+    pub data: Option<PathBuf>,
+    /// Where to write the run
+    #[arg(long, value_name = "RUN", required_unless_present_any = ["list_presets", "dry_run"])]
+    pub out: Option<PathBuf>,
+    /// Change a value of the config, such as train.lr=3e-4; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Go on from the run's last checkpoint, with the run's own config
+    #[arg(long)]
+    pub resume: bool,
+    /// Begin with the weights of a whole model
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub init_from: Option<PathBuf>,
+    /// Leave out samples that cannot be used, and list them
+    #[arg(long)]
+    pub skip_bad_samples: bool,
+    /// Check config and data, print the resolved config, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// List the presets and stop
+    #[arg(long)]
+    pub list_presets: bool,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A run: its best checkpoint and its config
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["weights", "config"])]
+    pub run: Option<PathBuf>,
+    /// A weights file
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// The config of the weights [default: the one inside the file]
+    #[arg(long, value_name = "FILE", requires = "weights")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Where the model comes from.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The data set, in Ref-AVS's layout
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where to write metrics.json, .md and .csv
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Splits, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "test_s,test_u,test_n", value_name = "A,B,…")]
+    pub splits: Vec<String>,
+    /// How rows are judged
+    #[arg(long, value_enum, default_value = "official")]
+    pub protocol: ProtocolArg,
+    /// Take a modality away: background noise, "the object", or empty vision features
+    #[arg(long, value_enum, value_name = "MODALITY")]
+    pub drop: Option<DropArg>,
+    /// Give each clip another clip's modality
+    #[arg(long, value_enum, value_name = "MODALITY")]
+    pub swap: Option<SwapArg>,
+    /// Write each row's probabilities to DIR/{uid}.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub dump: Option<PathBuf>,
+    /// Print metrics.json
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How rows are judged.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ProtocolArg {
+    /// Ref-AVS's own: batches of four expressions at 256²
+    Official,
+    /// One expression at a time, at native resolution
+    PerExpression,
+}
+
+/// A modality that can be dropped.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DropArg {
+    /// The sound
+    Audio,
+    /// The sentence
+    Text,
+    /// The vision encoder's features
+    Vision,
+}
+
+/// A modality that can be swapped.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SwapArg {
+    /// The sound
+    Audio,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Where the model comes from.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A folder of frames (JPEG or PNG), in numeric order
+    #[arg(long, value_name = "DIR")]
+    pub frames: PathBuf,
+    /// The clip's sound, a WAV file [default: background noise]
+    #[arg(long, value_name = "FILE")]
+    pub audio: Option<PathBuf>,
+    /// The sentence
+    #[arg(long, value_name = "TEXT")]
+    pub text: String,
+    /// Frames per second of the folder
+    #[arg(long, default_value_t = 1.0, value_name = "FPS", value_parser = rate)]
+    pub fps: f64,
+    /// Where to write masks, overlays and result.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What to write, separated by commas; result.json always is
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "png,overlay,gif", value_name = "A,B,…")]
+    pub format: Vec<FormatArg>,
+    /// Print result.json
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Something `predict` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// masks/{frame}.png
+    Png,
+    /// overlays/{frame}.png
+    Overlay,
+    /// overlay.gif
+    Gif,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Check the weights that a preset names
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "expected 1 to 1024 threads".into())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|fps| *fps > 0.0 && *fps <= 240.0).ok_or_else(|| "expected 0 < FPS ≤ 240".into())
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    parsed.ok_or_else(|| "expected WIDTHxHEIGHT, such as 224x128".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,198 @@
+//! `demo`: from nothing to masks, in one command.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use burn::backend::Autodiff;
+use burn_love_train::{
+    config::{Config, Source, resolve},
+    data::{RefAvs, Row, Split},
+    evaluation::{EvalOptions, Modality},
+    metrics::iou,
+    prediction::{Format, PredictRequest, SoundFile, predict},
+    report::{DemoReport, Picture, TitledEvaluation, TrainingSummary, demo_report, split_counts},
+    synth::SynthConfig,
+    training::parameter_counts,
+};
+
+use super::{
+    data, eval,
+    model::Trained,
+    train::{self, Job},
+};
+use crate::{
+    args::{DemoArgs, Global, ModelArgs},
+    device::{Device, with_backend},
+    error::CliError,
+    output, printer,
+};
+
+/// What `demo` writes.
+const OWN: &[&str] = &["data", "train", "eval", "overlays", "report.md"];
+
+/// Frames in a row of a contact sheet.
+const COLUMNS: usize = 5;
+
+/// Runs `demo`.
+pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
+    let began = Instant::now();
+    let device = global.device.probe()?;
+    output::prepare(&args.out, global.overwrite, OWN)?;
+    let folder = |name: &str| args.out.join(name);
+
+    printer::note(format_args!("1/4 scenes with sound and sentences → {}", folder("data").display()));
+    let scenes = if args.quick { quick_scenes(args.seed) } else { scenes(args.seed) };
+    let (_, ceilings) = data::make(&scenes, &folder("data"))?;
+    let data = RefAvs::open(&folder("data"))?;
+
+    printer::note(format_args!("2/4 training → {}", folder("train").display()));
+    let config = config(args)?;
+    let run = folder("train");
+    output::prepare(&run, global.overwrite, train::OWN)?;
+    let job = Job {
+        config: config.clone(),
+        data: data.clone(),
+        skip: Vec::new(),
+        out: run.clone(),
+        resume: false,
+        init_from: None,
+    };
+    job.run(device.clone())?;
+
+    printer::note(format_args!("3/4 evaluation → {}", folder("eval").display()));
+    let model = ModelArgs { run: Some(run.clone()), weights: None, config: None };
+    let trained = Trained::find(&model)?;
+    let evaluations = evaluations(&trained, &data, &device, &folder("eval"), args.quick)?;
+
+    printer::note(format_args!("4/4 masks over the clips → {}", folder("overlays").display()));
+    let pictures = pictures(&trained, &data, &device, &folder("overlays"), if args.quick { 1 } else { 3 })?;
+
+    let training = TrainingSummary::read(&run).map_err(|error| CliError::io(&run, &error))?;
+    let report = demo_report(&DemoReport {
+        command: format!("burn-love-cli demo{}", if args.quick { " --quick" } else { "" }),
+        device: device.to_string(),
+        seed: args.seed,
+        quick: args.quick,
+        data: split_counts(&data),
+        ceilings,
+        parameters: with_backend!(device.clone(), |B, at| parameter_counts::<Autodiff<B>>(&config, &at)),
+        training,
+        evaluations,
+        pictures,
+        time: began.elapsed(),
+    });
+    let path = folder("report.md");
+    output::write(&path, &report)?;
+    printer::data(format_args!("{}", path.display()));
+    Ok(())
+}
+
+/// As many scenes as a CPU learns from and judges in a quarter of an hour.
+fn scenes(seed: u64) -> SynthConfig {
+    SynthConfig { seed, train: 240, val: 12, test_seen: 20, test_unseen: 20, test_null: 12, ..SynthConfig::default() }
+}
+
+/// A few small scenes.
+fn quick_scenes(seed: u64) -> SynthConfig {
+    SynthConfig {
+        seed,
+        train: 16,
+        val: 2,
+        test_seen: 2,
+        test_unseen: 2,
+        test_null: 2,
+        width: 96,
+        height: 64,
+        ..SynthConfig::default()
+    }
+}
+
+fn config(args: &DemoArgs) -> Result<Config, CliError> {
+    let seed = format!("train.seed={}", args.seed);
+    let settings: &[&str] = if args.quick {
+        &["sam2.model.image_size=64", "train.steps=6", "train.warmup_steps=2", "train.log_every=2", "train.batch_size=4"]
+    } else {
+        &["train.steps=240", "train.warmup_steps=20", "train.validate_every=60", "train.log_every=5"]
+    };
+    let settings = settings.iter().copied().chain([seed.as_str()]).map(|set| Source::Set(set.into()));
+    let sources: Vec<_> = std::iter::once(Source::Preset("nano".into())).chain(settings).collect();
+    Ok(resolve(&sources)?)
+}
+
+/// The plain evaluation, and each modality taken away on the splits with an object.
+fn evaluations(
+    trained: &Trained,
+    data: &RefAvs,
+    device: &Device,
+    out: &Path,
+    quick: bool,
+) -> Result<Vec<TitledEvaluation>, CliError> {
+    let plain = eval::judge(trained, data, &EvalOptions::default(), device.clone(), "evaluation")?;
+    eval::write(&plain, out)?;
+    let mut all = vec![TitledEvaluation { title: "everything".into(), evaluation: plain }];
+    let dropped = [(Modality::Audio, "without-sound"), (Modality::Text, "without-text")];
+    for (modality, name) in dropped.into_iter().take(if quick { 1 } else { 2 }) {
+        let options = EvalOptions { splits: vec![Split::TestS], drop: Some(modality), ..EvalOptions::default() };
+        let evaluation = eval::judge(trained, data, &options, device.clone(), name)?;
+        eval::write(&evaluation, &out.join(name))?;
+        all.push(TitledEvaluation { title: name.replace('-', " "), evaluation });
+    }
+    Ok(all)
+}
+
+/// Predictions on the first rows of each test split, as overlays and as one picture each.
+fn pictures(
+    trained: &Trained,
+    data: &RefAvs,
+    device: &Device,
+    out: &Path,
+    each: usize,
+) -> Result<Vec<Picture>, CliError> {
+    let mut pictures = Vec::new();
+    for split in [Split::TestS, Split::TestU, Split::TestN] {
+        for row in data.split(split).into_iter().take(each) {
+            pictures.push(picture(trained, data, row, device.clone(), out)?);
+        }
+    }
+    Ok(pictures)
+}
+
+fn picture(
+    trained: &Trained,
+    data: &RefAvs,
+    row: &Row,
+    device: Device,
+    out: &Path,
+) -> Result<Picture, CliError> {
+    let frames = data.frames(row)?;
+    let size = frames[0].dimensions();
+    let labels = data.masks(row, frames.len(), size)?;
+    let mut request = PredictRequest::new(frames, row.expression.clone());
+    request.model = trained.weights.display().to_string();
+    request.audio = Some(SoundFile { path: data.audio_path(row), content: data.audio(row)? });
+    let prediction = with_backend!(device, |B, at| {
+        let model = trained.load::<B>(&at)?;
+        predict(&model, &trained.config, request, &at)?
+    });
+    let folder = out.join(&row.uid);
+    prediction.write(&folder, &Format::ALL)?;
+    let sheet: PathBuf = folder.join("sheet.png");
+    prediction
+        .contact_sheet(COLUMNS, (!row.is_null()).then_some(labels.as_slice()))
+        .save(&sheet)
+        .map_err(|error| CliError::machine(format!("{}: {error}", sheet.display())))?;
+    let bits = |mask: &image::GrayImage| -> Vec<bool> { mask.pixels().map(|pixel| pixel.0[0] > 0).collect() };
+    let ious: Vec<f64> = prediction
+        .found
+        .iter()
+        .zip(&labels)
+        .map(|(frame, label)| iou(&bits(&frame.mask), &bits(label)))
+        .collect();
+    Ok(Picture {
+        path: format!("overlays/{}/sheet.png", row.uid),
+        text: row.expression.clone(),
+        j: (!row.is_null()).then(|| ious.iter().sum::<f64>() / ious.len() as f64),
+    })
+}

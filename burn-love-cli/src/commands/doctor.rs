@@ -1,0 +1,110 @@
+//! `doctor`: what this machine can do and what a preset needs.
+
+use std::path::Path;
+
+use burn_love_train::config::{Source, resolve};
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{DoctorArgs, Global},
+    device::{DeviceChoice, adapters, cuda_devices},
+    error::CliError,
+    printer,
+};
+
+/// Where the published weights come from.
+const SOURCES: [(&str, &str); 5] = [
+    ("sam2", "Meta's SAM 2 (facebookresearch/sam2, sam2_hiera_large)"),
+    ("vision", "Hugging Face, google/vit-base-patch16-224"),
+    ("audio", "torchvggish (AudioSet's VGGish)"),
+    ("text", "Hugging Face, distilbert/distilroberta-base"),
+    ("tokenizer", "Hugging Face, distilbert/distilroberta-base, tokenizer.json"),
+];
+
+/// Runs `doctor`.
+pub fn run(args: &DoctorArgs, global: &Global) -> Result<(), CliError> {
+    let adapters: Vec<Value> = adapters()
+        .iter()
+        .enumerate()
+        .map(|(i, adapter)| json!({"device": format!("wgpu:{i}"), "name": adapter.name, "software": adapter.software}))
+        .collect();
+    let cuda: Vec<Value> = (0..cuda_devices()).map(|i| json!({"device": format!("cuda:{i}")})).collect();
+    let chosen = global.device.probe();
+    let auto = DeviceChoice::Auto.probe().map(|device| device.to_string()).ok();
+    let weights = args.preset.as_deref().map(weights).transpose()?;
+    let report = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "built_with": features(),
+        "threads": rayon::current_num_threads(),
+        "wgpu": adapters,
+        "cuda": cuda,
+        "auto": auto,
+        "device": chosen.as_ref().map(ToString::to_string).ok(),
+        "preset": args.preset,
+        "weights": weights,
+    });
+    if args.json {
+        printer::data(serde_json::to_string_pretty(&report).expect("plain values"));
+    } else {
+        printer::data(table(&report));
+    }
+    chosen?;
+    let missing = report["weights"].as_array().into_iter().flatten().filter(|file| file["found"] == false).count();
+    match missing {
+        0 => Ok(()),
+        n => Err(CliError::found(format!("{n} weights files of the preset are missing"))
+            .hint("put them where the table says, or set weights.* in a config file")),
+    }
+}
+
+fn features() -> Vec<&'static str> {
+    let all = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
+    all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+}
+
+fn weights(preset: &str) -> Result<Value, CliError> {
+    let config = resolve(&[Source::Preset(preset.into())])?;
+    let files = &config.weights;
+    let paths = [&files.sam2, &files.vision, &files.audio, &files.text, &files.tokenizer];
+    let entry = |((part, source), path): (&(&str, &str), &&std::path::PathBuf)| {
+        let embedded = path.as_os_str().is_empty();
+        json!({
+            "part": part,
+            "source": if embedded { "fresh, or embedded in the program" } else { source },
+            "path": path.display().to_string(),
+            "sha256": Value::Null,
+            "found": embedded || Path::is_file(path),
+        })
+    };
+    Ok(SOURCES.iter().zip(&paths).map(entry).collect())
+}
+
+fn table(report: &Value) -> Table {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.add_row(["version".into(), text(&report["version"])]);
+    let built: Vec<String> = report["built_with"].as_array().into_iter().flatten().map(text).collect();
+    table.add_row(["built with".into(), built.join(", ")]);
+    table.add_row(["cpu".into(), format!("{} threads", report["threads"])]);
+    for adapter in report["wgpu"].as_array().into_iter().flatten() {
+        let kind = if adapter["software"] == true { " (software: never chosen by auto)" } else { "" };
+        table.add_row([text(&adapter["device"]), format!("{}{kind}", text(&adapter["name"]))]);
+    }
+    for device in report["cuda"].as_array().into_iter().flatten() {
+        table.add_row([text(&device["device"]), "CUDA device".into()]);
+    }
+    table.add_row(["--device auto".into(), text(&report["auto"])]);
+    for file in report["weights"].as_array().into_iter().flatten() {
+        let state = if file["found"] == true { "found" } else { "missing" };
+        let path = text(&file["path"]);
+        let line = if path.is_empty() {
+            text(&file["source"])
+        } else {
+            format!("{state}: {path}, from {} (hash not known)", text(&file["source"]))
+        };
+        table.add_row([format!("weights.{}", text(&file["part"])), line]);
+    }
+    table
+}

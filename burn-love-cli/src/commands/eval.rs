@@ -1,0 +1,84 @@
+//! `eval`: the splits of a data set, judged.
+
+use std::path::Path;
+
+use burn_love_train::{
+    config::Config,
+    data::{RefAvs, Split},
+    evaluation::{EvalOptions, Evaluation, Modality, Protocol, evaluate},
+};
+
+use super::model::Trained;
+use crate::{
+    args::{DropArg, EvalArgs, Global, ProtocolArg},
+    device::{Device, with_backend},
+    error::CliError,
+    output, printer,
+    printer::Progress,
+};
+
+/// What `eval` writes.
+pub const OWN: &[&str] = &["metrics.json", "metrics.md", "metrics.csv", "per_expression.csv"];
+
+/// Runs `eval`.
+pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
+    let splits = args
+        .splits
+        .iter()
+        .map(|name| name.parse::<Split>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| CliError::input(format!("--splits: {error}")).hint(error.hint()))?;
+    let trained = Trained::find(&args.model)?;
+    let data = RefAvs::open(&args.data)?;
+    let device = global.device.probe()?;
+    output::prepare(&args.out, global.overwrite, OWN)?;
+    if let Some(dump) = &args.dump {
+        output::prepare(dump, global.overwrite, &[])?;
+    }
+    let options = EvalOptions {
+        splits,
+        protocol: match args.protocol {
+            ProtocolArg::Official => Protocol::Official,
+            ProtocolArg::PerExpression => Protocol::PerExpression,
+        },
+        drop: args.drop.map(|drop| match drop {
+            DropArg::Audio => Modality::Audio,
+            DropArg::Text => Modality::Text,
+            DropArg::Vision => Modality::Vision,
+        }),
+        swap_audio: args.swap.is_some(),
+        dump: args.dump.clone(),
+    };
+    let evaluation = judge(&trained, &data, &options, device, "evaluation")?;
+    write(&evaluation, &args.out)?;
+    if args.json {
+        printer::data(serde_json::to_string_pretty(&evaluation.to_json()).expect("plain values"));
+    } else {
+        printer::data(evaluation.to_markdown());
+    }
+    Ok(())
+}
+
+/// Evaluates with progress.
+pub fn judge(
+    trained: &Trained,
+    data: &RefAvs,
+    options: &EvalOptions,
+    device: Device,
+    what: &str,
+) -> Result<Evaluation, CliError> {
+    let config: &Config = &trained.config;
+    let mut progress = Progress::new(what);
+    let mut show = |done, total| progress.set(done, total);
+    let evaluation = with_backend!(device, |B, at| {
+        let model = trained.load::<B>(&at)?;
+        evaluate(&model, config, data, options, &at, &mut show)?
+    });
+    progress.finish();
+    Ok(evaluation)
+}
+
+/// Writes all tables of an evaluation.
+pub fn write(evaluation: &Evaluation, out: &Path) -> Result<(), CliError> {
+    Ok(evaluation.write(out)?)
+}

@@ -1,0 +1,27 @@
+//! One file per command.
+
+mod data;
+mod demo;
+mod doctor;
+mod eval;
+mod model;
+mod predict;
+mod train;
+
+use crate::{
+    args::{Cli, Command, DataCommand},
+    error::CliError,
+};
+
+/// Runs the command that was given.
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Demo(args) => demo::run(args, global),
+        Command::Data(DataCommand::Synth(args)) => data::synth(args, global),
+        Command::Train(args) => train::run(args, global),
+        Command::Eval(args) => eval::run(args, global),
+        Command::Predict(args) => predict::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+    }
+}

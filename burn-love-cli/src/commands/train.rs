@@ -1,0 +1,156 @@
+//! `train`: a run from config and data to its last checkpoint.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use burn::backend::Autodiff;
+use burn_love_train::{
+    config::{Config, PRESETS, Source, resolve, write_config},
+    data::{RefAvs, Split},
+    samples::Preparer,
+    training::{TrainEvent, TrainRun},
+};
+
+use crate::{
+    args::{Global, TrainArgs},
+    device::{Device, with_backend},
+    error::CliError,
+    output, printer,
+};
+
+/// What `train` writes.
+pub const OWN: &[&str] =
+    &["config.toml", "metrics.jsonl", "checkpoints", "best", "last", "log.txt", ".best.partial", ".last.partial"];
+
+/// Runs `train`.
+pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
+    if args.list_presets {
+        for preset in PRESETS {
+            printer::data(format_args!("{:32} {}", preset.name, preset.summary()));
+        }
+        return Ok(());
+    }
+    let config = config(args)?;
+    let data = args.data.as_deref().ok_or_else(|| CliError::input("--data: expected a directory, found nothing"))?;
+    let data = RefAvs::open(data)?;
+    Preparer::new(&config)?;
+    let skip = check(&data, args.skip_bad_samples)?;
+    if args.dry_run {
+        printer::data(config.to_toml());
+        return Ok(());
+    }
+    let out = args.out.as_deref().ok_or_else(|| CliError::input("--out: expected a directory, found nothing"))?;
+    let device = global.device.probe()?;
+    if !args.resume {
+        output::prepare(out, global.overwrite, OWN)?;
+    }
+    let job = Job { config, data, skip, out: out.into(), resume: args.resume, init_from: args.init_from.clone() };
+    job.run(device)
+}
+
+/// The resolved config: from the run to resume, or from preset or file; then `--set`.
+fn config(args: &TrainArgs) -> Result<Config, CliError> {
+    let base = match (&args.out, args.resume) {
+        (Some(out), true) => {
+            if args.preset.is_some() || args.config.is_some() {
+                tracing::warn!("--resume takes the config from {}", out.join("config.toml").display());
+            }
+            let path = out.join("config.toml");
+            if !path.is_file() {
+                let message = format!("{}: expected a run to resume, found none", out.display());
+                return Err(CliError::input(message).hint("train without --resume first"));
+            }
+            Source::File(path)
+        }
+        _ => match &args.config {
+            Some(path) => Source::File(path.clone()),
+            None => Source::Preset(args.preset.clone().unwrap_or_else(|| "nano".into())),
+        },
+    };
+    let sources: Vec<_> = std::iter::once(base).chain(args.set.iter().cloned().map(Source::Set)).collect();
+    Ok(resolve(&sources)?)
+}
+
+/// Checks every sample that training reads before the first step; uids of those to skip.
+fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
+    let validation = data.validate(&[Split::Train, Split::Val]);
+    if validation.bad.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !skip {
+        let bad = validation.bad.len();
+        let error: CliError = match validation.into_result() {
+            Err(error) => error.into(),
+            Ok(()) => return Ok(Vec::new()),
+        };
+        let more = format!("{bad} samples cannot be used; --skip-bad-samples leaves them out");
+        return Err(CliError { hint: Some(error.hint.unwrap_or(more)), ..error });
+    }
+    for bad in &validation.bad {
+        tracing::warn!("skipped {}: {}", bad.uid, bad.error);
+    }
+    Ok(validation.bad.into_iter().map(|bad| bad.uid).collect())
+}
+
+/// A training whose inputs were checked.
+pub struct Job {
+    /// The resolved config.
+    pub config: Config,
+    /// The data set.
+    pub data: RefAvs,
+    /// Rows to leave out.
+    pub skip: Vec<String>,
+    /// Where to write.
+    pub out: PathBuf,
+    /// Whether to go on.
+    pub resume: bool,
+    /// Weights to begin with.
+    pub init_from: Option<PathBuf>,
+}
+
+impl Job {
+    /// Trains on a device, with a dashboard on a terminal and lines elsewhere.
+    pub fn run(self, device: Device) -> Result<(), CliError> {
+        write(&self.config, &self.out)?;
+        let dashboard = std::io::stdout().is_terminal();
+        printer::note(format_args!("device {device}; run {}", self.out.display()));
+        let run = TrainRun {
+            config: self.config,
+            data: self.data,
+            skip: self.skip,
+            out: self.out,
+            resume: self.resume,
+            init_from: self.init_from,
+            interrupter: Default::default(),
+            listener: Arc::new(move |event: &TrainEvent| {
+                if !dashboard {
+                    printer::note(event);
+                }
+            }),
+            dashboard,
+        };
+        let interrupter = run.interrupter.clone();
+        // The first Ctrl-C stops behind the current step, the second at once.
+        let handler = move || {
+            if interrupter.should_stop() {
+                std::process::exit(130);
+            }
+            printer::note("stopping behind the current step; once more to stop at once");
+            interrupter.stop(Some("interrupted"));
+        };
+        if let Err(error) = ctrlc::set_handler(handler) {
+            tracing::warn!("Ctrl-C will not be caught: {error}");
+        }
+        with_backend!(device, |B, at| run.train::<Autodiff<B>>(&at).map(drop))?;
+        Ok(())
+    }
+}
+
+fn write(config: &Config, out: &Path) -> Result<(), CliError> {
+    std::fs::create_dir_all(out).map_err(|error| CliError::io(out, &error))?;
+    let path = out.join("config.toml");
+    write_config(config, &path).map_err(|error| CliError::machine(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,223 @@
+//! Devices: what is there, what was asked for, and what `auto` takes.
+
+use std::str::FromStr;
+
+use crate::error::CliError;
+
+/// What `--device` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA, then a hardware adapter of WGPU, then the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The n-th adapter of WGPU, hardware first.
+    Wgpu(usize),
+    /// The n-th CUDA device.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => {
+                (name, index.parse().map_err(|_| format!("expected a number behind `{name}:`, found `{index}`"))?)
+            }
+            None => (text, 0),
+        };
+        match name {
+            "auto" if !text.contains(':') => Ok(Self::Auto),
+            "cpu" if !text.contains(':') => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu(index)),
+            "cuda" => Ok(Self::Cuda(index)),
+            _ => Err(format!("expected auto, cpu, wgpu[:N] or cuda[:N], found `{text}`")),
+        }
+    }
+}
+
+/// An adapter of WGPU.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Its name, as the driver gives it.
+    pub name: String,
+    /// Whether it is a program on the CPU.
+    pub software: bool,
+    #[cfg(feature = "wgpu")]
+    device: burn_wgpu::WgpuDevice,
+}
+
+/// Adapters of WGPU, hardware first.
+#[cfg(feature = "wgpu")]
+pub fn adapters() -> Vec<Adapter> {
+    use burn_wgpu::{
+        WgpuDevice,
+        graphics::{AutoGraphicsApi, GraphicsApi},
+    };
+    let backend = AutoGraphicsApi::backend();
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backend.into();
+    let found = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backend.into()));
+    // cubecl counts adapters per kind.
+    let mut counts = [0; 3];
+    let mut adapters: Vec<_> = found
+        .iter()
+        .filter_map(|adapter| {
+            let info = adapter.get_info();
+            let mut next = |kind: usize| {
+                counts[kind] += 1;
+                counts[kind] - 1
+            };
+            let (device, software) = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => (WgpuDevice::DiscreteGpu(next(0)), false),
+                wgpu::DeviceType::IntegratedGpu => (WgpuDevice::IntegratedGpu(next(1)), false),
+                wgpu::DeviceType::VirtualGpu => (WgpuDevice::VirtualGpu(next(2)), false),
+                wgpu::DeviceType::Cpu => (WgpuDevice::Cpu, true),
+                wgpu::DeviceType::Other => return None,
+            };
+            Some(Adapter { name: info.name, software, device })
+        })
+        .collect();
+    adapters.sort_by_key(|adapter| adapter.software);
+    adapters
+}
+
+/// Adapters of WGPU: none in a build without it.
+#[cfg(not(feature = "wgpu"))]
+pub fn adapters() -> Vec<Adapter> {
+    Vec::new()
+}
+
+/// CUDA devices; 0 where the driver is missing.
+#[cfg(feature = "cuda")]
+pub fn cuda_devices() -> usize {
+    use burn::tensor::backend::Backend;
+    // The driver is loaded at run time; its absence is a panic inside the binding.
+    std::panic::catch_unwind(|| burn_cuda::Cuda::<f32, i32>::device_count(0)).unwrap_or(0)
+}
+
+/// CUDA devices: none in a build without it.
+#[cfg(not(feature = "cuda"))]
+pub fn cuda_devices() -> usize {
+    0
+}
+
+/// A device that was found to be there.
+#[derive(Debug, Clone)]
+pub enum Device {
+    /// The CPU.
+    #[cfg(feature = "cpu")]
+    Cpu,
+    /// An adapter of WGPU.
+    #[cfg(feature = "wgpu")]
+    Wgpu(burn_wgpu::WgpuDevice, String),
+    /// A CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => write!(f, "cpu ({} threads)", rayon::current_num_threads()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(_, name) => write!(f, "wgpu ({name})"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device that is meant, if it is there.
+    pub fn probe(self) -> Result<Device, CliError> {
+        match self {
+            Self::Auto => auto(),
+            #[cfg(feature = "cpu")]
+            Self::Cpu => Ok(Device::Cpu),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => {
+                let found = adapters();
+                let count = found.len();
+                let adapter = found.into_iter().nth(index).ok_or_else(|| {
+                    let message = format!("--device wgpu:{index}: expected an adapter, found {count}");
+                    CliError::input(message).hint("`doctor` lists the devices; --device cpu always works")
+                })?;
+                if adapter.software {
+                    tracing::warn!("{} is a software adapter: --device cpu is faster", adapter.name);
+                }
+                Ok(Device::Wgpu(adapter.device, adapter.name))
+            }
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                let count = cuda_devices();
+                if index >= count {
+                    let message = format!("--device cuda:{index}: expected a CUDA device, found {count}");
+                    return Err(CliError::input(message).hint("`doctor` lists the devices; --device cpu always works"));
+                }
+                Ok(Device::Cuda(index))
+            }
+            #[allow(unreachable_patterns, reason = "depends on the features")]
+            other => Err(CliError::input(format!("--device {other:?}: this program was built without it"))
+                .hint("build with --features cpu, wgpu or cuda")),
+        }
+    }
+}
+
+fn auto() -> Result<Device, CliError> {
+    #[cfg(feature = "cuda")]
+    if cuda_devices() > 0 {
+        return Ok(Device::Cuda(0));
+    }
+    #[cfg(feature = "wgpu")]
+    if let Some(adapter) = adapters().into_iter().find(|adapter| !adapter.software) {
+        return Ok(Device::Wgpu(adapter.device, adapter.name));
+    }
+    #[cfg(feature = "cpu")]
+    return Ok(Device::Cpu);
+    #[allow(unreachable_code, reason = "depends on the features")]
+    Err(CliError::input("no device: this program was built without the CPU and found no GPU"))
+}
+
+/// Runs `$body` with `$B` as the backend type of `$device` and `$at` as its device value.
+macro_rules! with_backend {
+    ($device:expr, |$B:ident, $at:ident| $body:expr) => {
+        match $device {
+            #[cfg(feature = "cpu")]
+            $crate::device::Device::Cpu => {
+                type $B = burn_flex::Flex;
+                let $at = burn_flex::FlexDevice;
+                $body
+            }
+            #[cfg(feature = "wgpu")]
+            $crate::device::Device::Wgpu(device, _) => {
+                type $B = burn_wgpu::Wgpu<f32, i32>;
+                let $at = device;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            $crate::device::Device::Cuda(index) => {
+                type $B = burn_cuda::Cuda<f32, i32>;
+                let $at = burn_cuda::CudaDevice::new(index);
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_backend;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_mistakes_named() {
+        assert_eq!("wgpu:2".parse(), Ok(DeviceChoice::Wgpu(2)));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for text in ["gpu", "cpu:1", "cuda:x", ""] {
+            assert!(text.parse::<DeviceChoice>().unwrap_err().contains(text), "{text}");
+        }
+    }
+}

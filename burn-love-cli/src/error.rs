@@ -1,0 +1,149 @@
+//! One line and a hint for every way to fail, with its exit code.
+
+use std::any::Any;
+
+use burn_love::weights::WeightsError;
+use burn_love_train::{
+    config::ConfigError,
+    data::DataError,
+    evaluation::EvalError,
+    samples::SampleError,
+    synth::SynthError,
+    training::{CheckpointError, RunError},
+};
+
+/// What a command says when it fails.
+#[derive(Debug)]
+pub struct CliError {
+    /// One line.
+    pub message: String,
+    /// What to try.
+    pub hint: Option<String>,
+    /// Exit code.
+    pub code: u8,
+}
+
+impl CliError {
+    /// The work found a problem: exit code 1.
+    pub fn found(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// Bad usage or bad input: exit code 2.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 2 }
+    }
+
+    /// The machine failed: exit code 3.
+    pub fn machine(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 3 }
+    }
+
+    /// Adds what to try.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// A file that cannot be read or written.
+    pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
+        let message = format!("{}: {error}", path.display());
+        if error.kind() == std::io::ErrorKind::NotFound { Self::input(message) } else { Self::machine(message) }
+    }
+
+    /// A panic: a broken invariant, or a device that gave up.
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let line = words.lines().next().unwrap_or_default();
+        Self::machine(format!("internal: {line}"))
+            .hint("run again with -v for where it happened; less memory is used with --set train.batch_size=1")
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::input(error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<DataError> for CliError {
+    fn from(error: DataError) -> Self {
+        Self::input(error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<SampleError> for CliError {
+    fn from(error: SampleError) -> Self {
+        Self::input(error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<SynthError> for CliError {
+    fn from(error: SynthError) -> Self {
+        let machine = matches!(error, SynthError::Io { .. });
+        let made = if machine { Self::machine(error.to_string()) } else { Self::input(error.to_string()) };
+        made.maybe_hint(error.hint())
+    }
+}
+
+impl From<WeightsError> for CliError {
+    fn from(error: WeightsError) -> Self {
+        let hint = match &error {
+            WeightsError::Shape { .. } | WeightsError::Keys { .. } => {
+                Some("give the config that the weights were trained with (--config)".to_owned())
+            }
+            WeightsError::Format { .. } => Some("the file may be truncated: copy it again".to_owned()),
+            _ => None,
+        };
+        Self::input(error.to_string()).maybe_hint(hint)
+    }
+}
+
+impl From<CheckpointError> for CliError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Weights(error) => error.into(),
+            CheckpointError::Io { .. } => Self::machine(error.to_string()),
+            CheckpointError::Record { .. } => Self::input(error.to_string()),
+            CheckpointError::None { .. } => {
+                Self::input(error.to_string()).hint("train it first, or name the run's directory")
+            }
+        }
+    }
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Sample(error) => error.into(),
+            RunError::Checkpoint(error) => error.into(),
+            RunError::Weights(error) => error.into(),
+            RunError::Io { .. } => Self::machine(error.to_string()),
+            RunError::NoRows { .. } => Self::input(error.to_string()),
+            RunError::Diverged { .. } => {
+                Self::machine(error.to_string()).hint("lower train.lr or train.clip_norm, and --resume")
+            }
+            RunError::Interrupted => Self { message: error.to_string(), hint: Some("go on with --resume".into()), code: 130 },
+        }
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        let hint = error.hint();
+        match error {
+            EvalError::Sample(error) => error.into(),
+            EvalError::OneClip { .. } => Self::input(error.to_string()).maybe_hint(hint),
+            EvalError::Io { .. } => Self::machine(error.to_string()),
+        }
+    }
+}

@@ -2,7 +2,11 @@
 
 pub mod config;
 pub mod data;
+pub mod evaluation;
+mod inference;
 pub mod metrics;
+pub mod prediction;
+pub mod report;
 pub mod samples;
 pub mod synth;
 pub mod training;

@@ -58,6 +58,16 @@ pub enum SampleError {
         /// Ids of the tokenizer.
         found: usize,
     },
+    /// A folder of frames, or a frame of it, is at fault.
+    #[error("{path}: expected {expected}, found {found}", path = path.display())]
+    Frames {
+        /// The folder or file.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// Clips of one batch differ in length.
     #[error("{path}: expected {expected} frames and {expected_audio} audio examples as in the rest of the batch, found {found} and {found_audio}", path = path.display())]
     Length {
@@ -85,6 +95,9 @@ impl SampleError {
             } => Some("copy the file again from its source".into()),
             Self::Text { .. } => {
                 Some("give a sentence such as \"the object making the loudest sound\"".into())
+            }
+            Self::Frames { .. } => {
+                Some("give a folder of .jpg or .png frames of one size, numbered in their order".into())
             }
             Self::Vocabulary { .. } => {
                 Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
@@ -245,22 +258,28 @@ impl Preparer {
             vec![b, a, VggishConfig::FRAMES, VggishConfig::BANDS],
         );
         let vit = stack(|clip| &clip.vit_pixels, vec![b, t, 3, v, v]);
-        let l = self.max_tokens;
-        let ids: Vec<i32> = clips
-            .iter()
-            .flat_map(|clip| clip.tokens.ids.iter().map(|id| *id as i32))
-            .collect();
-        let padding: Vec<bool> = clips
-            .iter()
-            .flat_map(|clip| (0..l).map(|i| i >= clip.tokens.length))
-            .collect();
+        let tokens: Vec<&Tokens> = clips.iter().map(|clip| &clip.tokens).collect();
         ClipInput {
             log_mel: Tensor::from_data(mel, device),
             vit_pixels: Tensor::from_data(vit, device),
-            tokens: TokenBatch {
-                input_ids: Tensor::from_data(TensorData::new(ids, [b, l]), device),
-                padding: Tensor::from_data(TensorData::new(padding, [b, l]), device),
-            },
+            tokens: self.token_batch(&tokens, device),
+        }
+    }
+
+    /// Sentences on a device.
+    pub fn token_batch<B: Backend>(&self, sentences: &[&Tokens], device: &B::Device) -> TokenBatch<B> {
+        let (b, l) = (sentences.len(), self.max_tokens);
+        let ids: Vec<i32> = sentences
+            .iter()
+            .flat_map(|tokens| tokens.ids.iter().map(|id| *id as i32))
+            .collect();
+        let padding: Vec<bool> = sentences
+            .iter()
+            .flat_map(|tokens| (0..l).map(|i| i >= tokens.length))
+            .collect();
+        TokenBatch {
+            input_ids: Tensor::from_data(TensorData::new(ids, [b, l]), device),
+            padding: Tensor::from_data(TensorData::new(padding, [b, l]), device),
         }
     }
 }

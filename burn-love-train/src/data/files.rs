@@ -14,7 +14,7 @@ const JPEG_START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 const JPEG_END: [u8; 2] = [0xff, 0xd9];
 
 /// Decodes an image whatever its extension says.
-pub(super) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, DataError> {
+pub(crate) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, DataError> {
     let bytes = fs::read(path).map_err(|e| DataError::from_io(path, expected, e))?;
     let reader = guess(path, ImageReader::new(Cursor::new(&bytes)))?;
     // Decoders fill what is missing at the end of a JPEG with grey.
@@ -45,7 +45,7 @@ pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), Data
 }
 
 /// A size (width, height) for a message.
-pub(super) fn size_text((width, height): (u32, u32)) -> String {
+pub(crate) fn size_text((width, height): (u32, u32)) -> String {
     format!("{width}×{height}")
 }
 

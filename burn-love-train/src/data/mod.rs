@@ -18,6 +18,7 @@ mod split;
 mod validate;
 
 pub use error::DataError;
+pub(crate) use files::{read_image, size_text};
 pub use reader::RefAvs;
 pub use row::Row;
 pub use split::{Split, UnknownSplit};

@@ -58,13 +58,13 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(probabilities: &[f32], labels: &[bool], pixels: usize) -> Self {
+    fn of(probabilities: &[f32], labels: &[bool], pixels: usize, threshold: f32) -> Self {
         let mut batch = Self::default();
         for (frame, label) in probabilities
             .chunks_exact(pixels)
             .zip(labels.chunks_exact(pixels))
         {
-            let predicted = |p: &f32| *p > J_THRESHOLD;
+            let predicted = |p: &f32| *p > threshold;
             let counts = FrameCounts {
                 pixels,
                 intersection: frame
@@ -121,6 +121,7 @@ impl Batch {
 #[derive(Debug, Clone)]
 pub struct Official {
     batch_size: usize,
+    threshold: f32,
     batch: Batch,
     done: Vec<ExpressionScore>,
     expressions: Vec<ExpressionScore>,
@@ -140,10 +141,16 @@ impl Official {
         assert!(batch_size > 0, "a batch holds at least one expression");
         Self {
             batch_size,
+            threshold: J_THRESHOLD,
             batch: Batch::default(),
             done: Vec::new(),
             expressions: Vec::new(),
         }
+    }
+
+    /// Counts a pixel for J above this probability instead of 0.4.
+    pub fn with_threshold(self, threshold: f32) -> Self {
+        Self { threshold, ..self }
     }
 
     /// Adds one expression and gives its own score.
@@ -160,7 +167,7 @@ impl Official {
             "probabilities and labels differ in length"
         );
         let pixels = pixels_of(probabilities.len(), frames);
-        let own = Batch::of(probabilities, labels, pixels);
+        let own = Batch::of(probabilities, labels, pixels, self.threshold);
         self.batch.add(&own);
         self.expressions.push(own.score());
         if self.expressions.len().is_multiple_of(self.batch_size) {
@@ -197,6 +204,7 @@ impl Default for Official {
 #[derive(Debug, Clone)]
 pub struct OfficialNull {
     batch_size: usize,
+    threshold: f32,
     foreground: usize,
     pixels: usize,
     done: Vec<f64>,
@@ -217,6 +225,7 @@ impl OfficialNull {
         assert!(batch_size > 0, "a batch holds at least one expression");
         Self {
             batch_size,
+            threshold: S_THRESHOLD,
             foreground: 0,
             pixels: 0,
             done: Vec::new(),
@@ -224,12 +233,17 @@ impl OfficialNull {
         }
     }
 
+    /// Counts a pixel above this probability instead of 0.5.
+    pub fn with_threshold(self, threshold: f32) -> Self {
+        Self { threshold, ..self }
+    }
+
     /// Adds one expression and gives its own score.
     ///
     /// # Shapes
     /// - `probabilities`: `[T, H, W]`, after the sigmoid
     pub fn push(&mut self, probabilities: &[f32]) -> f64 {
-        let foreground = probabilities.iter().filter(|p| **p > S_THRESHOLD).count();
+        let foreground = probabilities.iter().filter(|p| **p > self.threshold).count();
         self.foreground += foreground;
         self.pixels += probabilities.len();
         let own = root_share(foreground, probabilities.len());

@@ -38,4 +38,4 @@ pub use motion::{Late, Path, Pose};
 pub use plan::NullCause;
 pub use scene::{Item, LEVELS, SECONDS, Voice};
 pub use solver::{Ceiling, Ceilings, ceilings, ceilings_of, read_graphs};
-pub use sound::{BACKGROUND_DBFS, SAMPLE_RATE};
+pub use sound::{BACKGROUND_DBFS, SAMPLE_RATE, background};

@@ -30,8 +30,7 @@ const HIGHEST: f64 = 7000.0;
 /// The clip's sound as samples of full scale 1.
 pub fn mix(voices: &[Voice], rng: &mut impl Rng) -> Vec<f64> {
     let length = (SECONDS * SAMPLE_RATE) as usize;
-    let mut samples: Vec<f64> = (0..length).map(|_| gaussian(rng)).collect();
-    set_level(&mut samples, BACKGROUND_DBFS);
+    let mut samples = background(length, rng);
     for voice in voices {
         // A carrier for the whole clip keeps its phase over pauses.
         let carrier = carrier(voice.class.shape, voice.pitch_hz, length, rng);
@@ -55,6 +54,13 @@ pub fn mix(voices: &[Voice], rng: &mut impl Rng) -> Vec<f64> {
             }
         }
     }
+    samples
+}
+
+/// The background alone.
+pub fn background(length: usize, rng: &mut impl Rng) -> Vec<f64> {
+    let mut samples: Vec<f64> = (0..length).map(|_| gaussian(rng)).collect();
+    set_level(&mut samples, BACKGROUND_DBFS);
     samples
 }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::Config,
     data::{RefAvs, Row, Split},
+    inference::initialise,
     samples::{Preparer, SampleError},
 };
 
@@ -200,7 +201,7 @@ impl TrainRun {
         B::seed(device, config.train.seed);
         let mut model: Sam2Love<B> = config.model.init(device);
         // Parameters are made when first used; their order is the module's, whatever uses them first.
-        model = load_fresh(model);
+        initialise(&model);
         for part in pretrained(config) {
             model = part.load(model)?;
         }
@@ -218,18 +219,6 @@ impl TrainRun {
             threshold_logit: logit(config.eval.threshold),
         })
     }
-}
-
-/// Initialises every parameter, in module order.
-fn load_fresh<B: Backend>(model: Sam2Love<B>) -> Sam2Love<B> {
-    struct Touch;
-    impl<B: Backend> burn::module::ModuleVisitor<B> for Touch {
-        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<B, D>>) {
-            drop(param.val());
-        }
-    }
-    model.visit(&mut Touch);
-    model
 }
 
 /// A pre-trained part named in the config.

@@ -1,0 +1,121 @@
+//! Frames from a folder, in natural order.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use image::RgbImage;
+
+use crate::{
+    data::{DataError, read_image, size_text},
+    samples::SampleError,
+};
+
+/// Reads the `.jpg`, `.jpeg` and `.png` files of a folder as frames of one clip. Numbers in names count as numbers, so
+/// `2.jpg` comes before `10.jpg`.
+///
+/// # Errors
+/// If the folder is missing or holds no frames, or a frame cannot be decoded or is of another size than the first; the
+/// error names the file.
+pub fn read_frames(folder: &Path) -> Result<Vec<RgbImage>, SampleError> {
+    let mut paths = frame_files(folder)?;
+    if paths.is_empty() {
+        return Err(wrong(folder, ".jpg or .png frames", "none"));
+    }
+    paths.sort_by_cached_key(|path| natural(path));
+    let mut frames: Vec<RgbImage> = Vec::with_capacity(paths.len());
+    for path in &paths {
+        let frame = decode(path)?;
+        if let Some(first) = frames.first()
+            && first.dimensions() != frame.dimensions()
+        {
+            let expected = format!("{} pixels, as in the first frame", size_text(first.dimensions()));
+            return Err(wrong(path, expected, size_text(frame.dimensions())));
+        }
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+fn frame_files(folder: &Path) -> Result<Vec<PathBuf>, SampleError> {
+    if !folder.is_dir() {
+        let found = if folder.exists() { "a file" } else { "nothing" };
+        return Err(wrong(folder, "a folder of frames", found));
+    }
+    let io = |source| SampleError::Io {
+        path: folder.into(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let extension = path.extension().and_then(|e| e.to_str()).map(str::to_lowercase);
+        if matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png")) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn decode(path: &Path) -> Result<RgbImage, SampleError> {
+    let image = read_image(path, "a decodable frame").map_err(|error| match error {
+        DataError::Content {
+            path,
+            expected,
+            found,
+        } => SampleError::Frames {
+            path,
+            expected,
+            found,
+        },
+        other => other.into(),
+    })?;
+    if image.width() == 0 || image.height() == 0 {
+        return Err(wrong(path, "a frame with pixels", "an empty one"));
+    }
+    Ok(image.to_rgb8())
+}
+
+fn wrong(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> SampleError {
+    SampleError::Frames {
+        path: path.into(),
+        expected: expected.into(),
+        found: found.into(),
+    }
+}
+
+/// A part of a file name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Digits without leading zeros, compared by length first.
+    Number(usize, String),
+    Text(String),
+}
+
+/// Sorts as a person would: digits by value; the name itself decides between equals.
+fn natural(path: &Path) -> (Vec<Part>, String) {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let characters: Vec<char> = stem.chars().collect();
+    let parts = characters
+        .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
+        .map(|run| {
+            let text: String = run.iter().collect();
+            if !run[0].is_ascii_digit() {
+                return Part::Text(text);
+            }
+            let digits = text.trim_start_matches('0').to_owned();
+            Part::Number(digits.len(), digits)
+        })
+        .collect();
+    (parts, name)
+}

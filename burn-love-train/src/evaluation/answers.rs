@@ -42,7 +42,8 @@ pub(super) struct Answer {
     pub presence: Vec<f32>,
 }
 
-/// All that asking takes.
+/// All that asking takes. Clones share the weights.
+#[derive(Clone)]
 pub(super) struct Asker<'a, B: Backend> {
     pub model: Sam2Love<B>,
     pub preparer: Preparer,
@@ -75,7 +76,7 @@ impl<B: Backend> Asker<'_, B> {
         let sounds = self.sounds(rows[0], other, frames.len(), questions)?;
         let tokens: Vec<Tokens> = questions
             .iter()
-            .map(|(row, variant)| preparer.tokens(&self.text(rows[*row], *variant)))
+            .map(|(row, variant)| preparer.tokens(&text(self.options, rows[*row], *variant)))
             .collect::<Result<_, _>>()?;
         let questions: Vec<Question<'_, B>> = questions
             .iter()
@@ -122,15 +123,6 @@ impl<B: Backend> Asker<'_, B> {
         Ok(answers)
     }
 
-    /// The text that a row is asked about with.
-    pub fn text(&self, row: &Row, variant: Variant) -> String {
-        match (self.options.drop, variant) {
-            (Some(Modality::Text), _) => NO_TEXT.into(),
-            (_, Variant::TextNormalised) => normalised(&row.expression),
-            _ => row.expression.clone(),
-        }
-    }
-
     fn sounds(
         &self,
         row: &Row,
@@ -164,6 +156,15 @@ impl<B: Backend> Asker<'_, B> {
             own: sound(row)?,
             other: other.filter(|_| swaps).map(sound).transpose()?,
         })
+    }
+}
+
+/// The text that a row is asked about with.
+pub(super) fn text(options: &EvalOptions, row: &Row, variant: Variant) -> String {
+    match (options.drop, variant) {
+        (Some(Modality::Text), _) => NO_TEXT.into(),
+        (_, Variant::TextNormalised) => normalised(&row.expression),
+        _ => row.expression.clone(),
     }
 }
 

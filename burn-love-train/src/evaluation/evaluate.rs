@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     EvalError, EvalOptions, Evaluation, NullSplitScore, Protocol, ReferredScore, RowScore, SplitScore,
-    answers::{Answer, Asker, Variant, normalised},
+    answers::{Answer, Asker, Variant, normalised, text},
     dump::dump,
     scenes::Scenes,
 };
@@ -69,10 +69,13 @@ pub fn evaluate<B: Backend>(
         let rows = data.split(*split);
         let scenes = Scenes::read(data, &rows);
         let mut judge = Judge::new(&evaluation);
-        for clip in clips(&rows) {
-            judge.clip(&asker, &rows, clip, &scenes)?;
+        let clips: Vec<Clip<'_, '_>> = clips(&rows).collect();
+        let answered = |clip: &Clip<'_, '_>, answered: Answered| -> Result<(), EvalError> {
+            judge.clip(clip, &answered, options, &scenes)?;
             progress(evaluation.rows.len() + judge.rows.len(), all);
-        }
+            Ok(())
+        };
+        answer_all(&asker, &rows, &clips, answered)?;
         evaluation.synthetic |= scenes.synthetic;
         let (score, rows) = judge.finish(*split, &scenes);
         evaluation.splits.push(score);
@@ -98,10 +101,119 @@ fn clips<'a, 'r>(rows: &'a [&'r Row]) -> impl Iterator<Item = Clip<'a, 'r>> {
     })
 }
 
+/// What the model answered about a clip, and what is right.
+struct Answered {
+    frames: usize,
+    questions: Vec<(usize, Variant)>,
+    answers: Vec<Answer>,
+    /// `[T, H, W]` of each object that the rows refer to.
+    labels: BTreeMap<String, Vec<bool>>,
+}
+
+impl Answered {
+    /// The answer about a row, if it was asked in this way.
+    fn get(&self, row: usize, variant: Variant) -> Option<&Answer> {
+        let at = self
+            .questions
+            .iter()
+            .position(|question| *question == (row, variant))?;
+        Some(&self.answers[at])
+    }
+}
+
+/// Answers all clips of a split, on as many threads as the options say, and hands them over in order.
+fn answer_all<B: Backend>(
+    asker: &Asker<'_, B>,
+    split: &[&Row],
+    clips: &[Clip<'_, '_>],
+    mut answered: impl FnMut(&Clip<'_, '_>, Answered) -> Result<(), EvalError>,
+) -> Result<(), EvalError> {
+    let workers = asker.options.workers.min(clips.len());
+    if workers <= 1 {
+        return clips
+            .iter()
+            .try_for_each(|clip| answered(clip, answer(asker, split, clip)?));
+    }
+    std::thread::scope(|scope| {
+        // Each worker takes every n-th clip and waits until its last result is taken: order without a heap of results.
+        let results: Vec<_> = (0..workers)
+            .map(|worker| {
+                let (send, receive) = std::sync::mpsc::sync_channel(0);
+                let asker = asker.clone();
+                scope.spawn(move || {
+                    for clip in clips.iter().skip(worker).step_by(workers) {
+                        if send.send(answer(&asker, split, clip)).is_err() {
+                            return; // another clip failed
+                        }
+                    }
+                });
+                receive
+            })
+            .collect();
+        clips.iter().enumerate().try_for_each(|(i, clip)| {
+            let result = results[i % workers]
+                .recv()
+                .expect("a worker answers all its clips");
+            answered(clip, result?)
+        })
+    })
+}
+
+/// Asks about the rows of one clip.
+fn answer<B: Backend>(
+    asker: &Asker<'_, B>,
+    split: &[&Row],
+    clip: &Clip<'_, '_>,
+) -> Result<Answered, EvalError> {
+    let frames = asker.data.frames(clip.rows[0])?;
+    let other = other_clip(split, clip.first);
+    let mut questions = Vec::new();
+    for (i, row) in clip.rows.iter().enumerate() {
+        questions.push((i, Variant::AsIs));
+        if is_plain(asker.options) && refers_to_nothing(row) {
+            if normalised(&row.expression) != row.expression {
+                questions.push((i, Variant::TextNormalised));
+            }
+            if other.is_some() {
+                questions.push((i, Variant::AudioSwapped));
+            }
+        }
+    }
+    Ok(Answered {
+        frames: frames.len(),
+        answers: asker.ask(clip.rows, &frames, &questions, other)?,
+        questions,
+        labels: labels(asker, clip.rows, &frames)?,
+    })
+}
+
+/// The labels of each object that the rows refer to.
+fn labels<B: Backend>(
+    asker: &Asker<'_, B>,
+    rows: &[&Row],
+    frames: &[RgbImage],
+) -> Result<BTreeMap<String, Vec<bool>>, EvalError> {
+    let (data, size) = (asker.data, frames[0].dimensions());
+    let mut labels = BTreeMap::new();
+    for row in rows.iter().filter(|row| !refers_to_nothing(row)) {
+        if labels.contains_key(&row.fid) {
+            continue;
+        }
+        let label = (0..frames.len())
+            .into_par_iter()
+            .map(|t| match asker.options.protocol {
+                Protocol::Official => Ok(label_256_colour(&data.mask_image(row, t, size)?)),
+                Protocol::PerExpression => Ok(label_native(&data.mask(row, t, size)?)),
+            })
+            .collect::<Result<Vec<_>, EvalError>>()?;
+        labels.insert(row.fid.clone(), label.concat());
+    }
+    Ok(labels)
+}
+
 /// Scores one split.
 struct Judge {
     threshold: f32,
-    protocol: Protocol,
     official: Official,
     nulls: [OfficialNull; 3],
     rows: Vec<RowScore>,
@@ -114,64 +226,41 @@ impl Judge {
         };
         Self {
             threshold: evaluation.threshold as f32,
-            protocol: evaluation.protocol,
             official: Official::with_batch(evaluation.batch_size).with_threshold(evaluation.threshold as f32),
             nulls: [null(), null(), null()],
             rows: Vec::new(),
         }
     }
 
-    /// Asks and scores the rows of one clip.
-    fn clip<B: Backend>(
+    /// Scores the rows of one clip.
+    fn clip(
         &mut self,
-        asker: &Asker<'_, B>,
-        split: &[&Row],
-        clip: Clip<'_, '_>,
+        clip: &Clip<'_, '_>,
+        answered: &Answered,
+        options: &EvalOptions,
         scenes: &Scenes,
     ) -> Result<(), EvalError> {
-        let (data, options) = (asker.data, asker.options);
-        let frames = data.frames(clip.rows[0])?;
-        let other = other_clip(split, clip.first);
-        let plain = options.protocol == Protocol::Official && options.drop.is_none() && !options.swap_audio;
-        let mut questions = Vec::new();
         for (i, row) in clip.rows.iter().enumerate() {
-            questions.push((i, Variant::AsIs));
-            if plain && refers_to_nothing(row) {
-                if normalised(&row.expression) != row.expression {
-                    questions.push((i, Variant::TextNormalised));
-                }
-                if other.is_some() {
-                    questions.push((i, Variant::AudioSwapped));
-                }
-            }
-        }
-        let answers = asker.ask(clip.rows, &frames, &questions, other)?;
-        let answer = |i: usize, variant: Variant| {
-            let at = questions.iter().position(|question| *question == (i, variant))?;
-            Some(&answers[at])
-        };
-        let labels = self.labels(data, clip.rows, &frames)?;
-        for (i, row) in clip.rows.iter().enumerate() {
-            let as_is = answer(i, Variant::AsIs).expect("every row is asked about");
+            let as_is = answered.get(i, Variant::AsIs).expect("every row is asked about");
             if let Some(folder) = &options.dump {
                 let probability = as_is.dumped.as_ref().unwrap_or(&as_is.probability);
                 dump(folder, &row.uid, probability, &as_is.presence)?;
             }
-            let mut score = self.row(row, as_is, asker.text(row, Variant::AsIs), scenes);
+            let mut score = self.row(row, as_is, text(options, row, Variant::AsIs), scenes);
             if refers_to_nothing(row) {
                 score.s = Some(self.nulls[0].push(&as_is.probability));
-                if plain {
-                    let same = answer(i, Variant::TextNormalised).unwrap_or(as_is);
+                if is_plain(options) {
+                    let same = answered.get(i, Variant::TextNormalised).unwrap_or(as_is);
                     self.nulls[1].push(&same.probability);
                 }
-                if let Some(swapped) = answer(i, Variant::AudioSwapped) {
+                if let Some(swapped) = answered.get(i, Variant::AudioSwapped) {
                     self.nulls[2].push(&swapped.probability);
                 }
             } else {
-                let label = &labels[&row.fid];
-                let own = self.official.push(&as_is.probability, label, frames.len());
+                let label = &answered.labels[&row.fid];
+                let own = self.official.push(&as_is.probability, label, answered.frames);
                 (score.j, score.f) = (Some(own.j), Some(own.f));
-                let pixels = label.len() / frames.len();
+                let pixels = label.len() / answered.frames;
                 if label[..pixels].contains(&true) {
                     let predicted = as_is.probability[..pixels].iter().map(|p| *p > self.threshold);
                     score.j_frame0 = Some(iou(&predicted.collect::<Vec<_>>(), &label[..pixels]));
@@ -201,31 +290,6 @@ impl Judge {
         }
     }
 
-    /// The labels of each object that the rows refer to, `[T, H, W]`.
-    fn labels(
-        &self,
-        data: &RefAvs,
-        rows: &[&Row],
-        frames: &[RgbImage],
-    ) -> Result<BTreeMap<String, Vec<bool>>, EvalError> {
-        let size = frames[0].dimensions();
-        let mut labels = BTreeMap::new();
-        for row in rows.iter().filter(|row| !refers_to_nothing(row)) {
-            if labels.contains_key(&row.fid) {
-                continue;
-            }
-            let label = (0..frames.len())
-                .into_par_iter()
-                .map(|t| match self.protocol {
-                    Protocol::Official => Ok(label_256_colour(&data.mask_image(row, t, size)?)),
-                    Protocol::PerExpression => Ok(label_native(&data.mask(row, t, size)?)),
-                })
-                .collect::<Result<Vec<_>, EvalError>>()?;
-            labels.insert(row.fid.clone(), label.concat());
-        }
-        Ok(labels)
-    }
-
     fn finish(self, split: Split, scenes: &Scenes) -> (SplitScore, Vec<RowScore>) {
         let score = SplitScore {
             split,
@@ -234,6 +298,11 @@ impl Judge {
         };
         (score, self.rows)
     }
+}
+
+/// Whether null rows are asked about in all three ways.
+fn is_plain(options: &EvalOptions) -> bool {
+    options.protocol == Protocol::Official && options.drop.is_none() && !options.swap_audio
 }
 
 /// Every row of `test_n` does, whatever its key.

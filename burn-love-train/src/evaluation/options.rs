@@ -60,6 +60,9 @@ pub struct EvalOptions {
     pub swap_audio: bool,
     /// A folder for the probabilities and presence of each row, as `{uid}.safetensors`.
     pub dump: Option<PathBuf>,
+    /// Threads that predict clips at the same time, with the same weights. More than one pays on a CPU, where a small
+    /// model's operations keep one core busy; results do not depend on it.
+    pub workers: usize,
 }
 
 impl Default for EvalOptions {
@@ -71,6 +74,7 @@ impl Default for EvalOptions {
             drop: None,
             swap_audio: false,
             dump: None,
+            workers: 1,
         }
     }
 }

@@ -237,3 +237,41 @@ fn twin_score<'a>(rows: &[RowScore], twins: impl Iterator<Item = (&'a str, &'a s
         pairs,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &str, fid: &str, expression: &str, j: Option<f64>) -> RowScore {
+        RowScore {
+            uid: String::new(),
+            key: key.into(),
+            fid: fid.into(),
+            split: Split::Val,
+            expression: expression.into(),
+            kind: None,
+            j,
+            f: j,
+            j_frame0: None,
+            s: None,
+            presence: 0.0,
+            area: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_pair_of_twins_is_right_if_both_rows_are() {
+        let rows = [
+            row("a", "1", "the loudest", Some(0.9)),
+            row("a", "2", "the silent one", Some(0.9)),
+            row("a", "3", "the star", Some(0.9)),
+            row("b", "2", "the loudest", Some(0.5)),
+            row("b", "1", "the silent one", Some(0.4)),
+            row("b", "3", "the star", Some(0.9)), // the same object: no pair
+            row("c", "1", "the loudest", Some(0.9)),
+        ];
+        let score = twin_score(&rows, [("a", "b"), ("c", "d")].into_iter()).unwrap();
+        assert_eq!((score.both_right, score.pairs), (0.5, 2));
+        assert_eq!(twin_score(&rows, [("c", "d")].into_iter()), None);
+    }
+}

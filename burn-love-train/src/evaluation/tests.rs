@@ -145,8 +145,11 @@ fn every_modality_and_the_sound_change_the_result() {
 }
 
 #[test]
-fn evaluations_repeat_and_rows_do_not_depend_on_the_splits_beside_them() {
-    let again = run(&only(Split::TestS));
+fn evaluations_repeat_and_rows_depend_neither_on_the_splits_beside_them_nor_on_threads() {
+    let again = run(&EvalOptions {
+        workers: 2,
+        ..only(Split::TestS)
+    });
     assert_eq!(seen_rows(&again), seen_rows(plain()));
     assert_eq!(again.split(Split::TestS), plain().split(Split::TestS));
     assert_eq!(again.mix(), None);

@@ -48,6 +48,13 @@ pub struct Adapter {
     device: burn_wgpu::WgpuDevice,
 }
 
+/// WGPU without operation fusion.
+///
+/// `burn_wgpu::Wgpu` of 0.21 fuses a matrix product with the bias behind it; on a software Vulkan device the fused pair
+/// gives wrong values, the unfused one right ones.
+#[cfg(feature = "wgpu")]
+pub type Gpu = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, f32, i32, u32>;
+
 /// Adapters of WGPU, hardware first.
 #[cfg(feature = "wgpu")]
 pub fn adapters() -> Vec<Adapter> {
@@ -193,7 +200,7 @@ macro_rules! with_backend {
             }
             #[cfg(feature = "wgpu")]
             $crate::device::Device::Wgpu(device, _) => {
-                type $B = burn_wgpu::Wgpu<f32, i32>;
+                type $B = $crate::device::Gpu;
                 let $at = device;
                 $body
             }

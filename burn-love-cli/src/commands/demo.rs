@@ -129,12 +129,13 @@ fn evaluations(
     out: &Path,
     quick: bool,
 ) -> Result<Vec<TitledEvaluation>, CliError> {
-    let plain = eval::judge(trained, data, &EvalOptions::default(), device.clone(), "evaluation")?;
+    let everything = EvalOptions { workers: eval::workers(device), ..EvalOptions::default() };
+    let plain = eval::judge(trained, data, &everything, device.clone(), "evaluation")?;
     eval::write(&plain, out)?;
     let mut all = vec![TitledEvaluation { title: "everything".into(), evaluation: plain }];
     let dropped = [(Modality::Audio, "without-sound"), (Modality::Text, "without-text")];
     for (modality, name) in dropped.into_iter().take(if quick { 1 } else { 2 }) {
-        let options = EvalOptions { splits: vec![Split::TestS], drop: Some(modality), ..EvalOptions::default() };
+        let options = EvalOptions { splits: vec![Split::TestS], drop: Some(modality), ..everything.clone() };
         let evaluation = eval::judge(trained, data, &options, device.clone(), name)?;
         eval::write(&evaluation, &out.join(name))?;
         all.push(TitledEvaluation { title: name.replace('-', " "), evaluation });

@@ -48,6 +48,7 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         }),
         swap_audio: args.swap.is_some(),
         dump: args.dump.clone(),
+        workers: workers(&device),
     };
     let evaluation = judge(&trained, &data, &options, device, "evaluation")?;
     write(&evaluation, &args.out)?;
@@ -57,6 +58,16 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         printer::data(evaluation.to_markdown());
     }
     Ok(())
+}
+
+/// Clips predicted at a time: a GPU is busy with one, small operations leave a CPU's cores idle.
+pub fn workers(device: &Device) -> usize {
+    match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => rayon::current_num_threads(),
+        #[allow(unreachable_patterns, reason = "depends on the features")]
+        _ => 1,
+    }
 }
 
 /// Evaluates with progress.

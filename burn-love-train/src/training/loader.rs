@@ -1,7 +1,6 @@
 //! Micro-batches in an order that the seed decides, prepared ahead on a second thread.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -127,7 +126,7 @@ impl Rows {
                 && (first.frames, first.log_mel.examples) != (clip.frames, clip.log_mel.examples)
             {
                 return Err(SampleError::Length {
-                    path: PathBuf::from(self.data.audio_path(row)),
+                    path: self.data.audio_path(row),
                     expected: first.frames,
                     expected_audio: first.log_mel.examples,
                     found: clip.frames,

@@ -106,7 +106,7 @@ mod tests {
         let labels = rows([[0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]);
         let bce = bce_with_logits(logits.clone(), labels.clone()).into_scalar();
         let expected =
-            (0.126_928 + 0.693_147 + 0.313_262 + 0.0) / 8.0 + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
+            (0.126_928 + std::f64::consts::LN_2 + 0.313_262 + 0.0) / 8.0 + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
         assert!(
             (f64::from(bce) - expected).abs() < 1e-5,
             "{bce} against {expected}"

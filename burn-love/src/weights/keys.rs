@@ -69,7 +69,8 @@ pub fn roberta(path: &str) -> String {
 /// assert_eq!(love("encoders.text.layers.0.key.bias"), "encoders.text.encoder.layer.0.attention.self.key.bias");
 /// ```
 pub fn love(path: &str) -> String {
-    const PARTS: [(&str, fn(&str) -> String); 4] = [
+    type Key = fn(&str) -> String;
+    const PARTS: [(&str, Key); 4] = [
         ("sam2.", sam2::to_checkpoint),
         ("encoders.audio.", vggish),
         ("encoders.vision.", vit),

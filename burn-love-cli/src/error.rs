@@ -26,17 +26,29 @@ pub struct CliError {
 impl CliError {
     /// The work found a problem: exit code 1.
     pub fn found(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
+        Self {
+            message: message.into(),
+            hint: None,
+            code: 1,
+        }
     }
 
     /// Bad usage or bad input: exit code 2.
     pub fn input(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 2 }
+        Self {
+            message: message.into(),
+            hint: None,
+            code: 2,
+        }
     }
 
     /// The machine failed: exit code 3.
     pub fn machine(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 3 }
+        Self {
+            message: message.into(),
+            hint: None,
+            code: 3,
+        }
     }
 
     /// Adds what to try.
@@ -53,7 +65,11 @@ impl CliError {
     /// A file that cannot be read or written.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         let message = format!("{}: {error}", path.display());
-        if error.kind() == std::io::ErrorKind::NotFound { Self::input(message) } else { Self::machine(message) }
+        if error.kind() == std::io::ErrorKind::NotFound {
+            Self::input(message)
+        } else {
+            Self::machine(message)
+        }
     }
 
     /// A panic: a broken invariant, or a device that gave up.
@@ -64,8 +80,9 @@ impl CliError {
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         let line = words.lines().next().unwrap_or_default();
-        Self::machine(format!("internal: {line}"))
-            .hint("run again with -v for where it happened; less memory is used with --set train.batch_size=1")
+        Self::machine(format!("internal: {line}")).hint(
+            "run again with -v for where it happened; less memory is used with --set train.batch_size=1",
+        )
     }
 }
 
@@ -90,7 +107,11 @@ impl From<SampleError> for CliError {
 impl From<SynthError> for CliError {
     fn from(error: SynthError) -> Self {
         let machine = matches!(error, SynthError::Io { .. });
-        let made = if machine { Self::machine(error.to_string()) } else { Self::input(error.to_string()) };
+        let made = if machine {
+            Self::machine(error.to_string())
+        } else {
+            Self::input(error.to_string())
+        };
         made.maybe_hint(error.hint())
     }
 }
@@ -132,7 +153,11 @@ impl From<RunError> for CliError {
             RunError::Diverged { .. } => {
                 Self::machine(error.to_string()).hint("lower train.lr or train.clip_norm, and --resume")
             }
-            RunError::Interrupted => Self { message: error.to_string(), hint: Some("go on with --resume".into()), code: 130 },
+            RunError::Interrupted => Self {
+                message: error.to_string(),
+                hint: Some("go on with --resume".into()),
+                code: 130,
+            },
         }
     }
 }

@@ -8,12 +8,16 @@ use crate::error::CliError;
 /// that the command itself writes, are removed.
 pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError> {
     if out.exists() && !out.is_dir() {
-        return Err(CliError::input(format!("{}: expected a directory, found a file", out.display())));
+        return Err(CliError::input(format!(
+            "{}: expected a directory, found a file",
+            out.display()
+        )));
     }
     let mut entries = match fs::read_dir(out) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return fs::create_dir_all(out).map_err(|error| CliError::machine(format!("{}: {error}", out.display())));
+            return fs::create_dir_all(out)
+                .map_err(|error| CliError::machine(format!("{}: {error}", out.display())));
         }
         Err(error) => return Err(CliError::io(out, &error)),
     };
@@ -21,13 +25,22 @@ pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError
         return Ok(());
     }
     if !overwrite {
-        let message = format!("{}: expected an empty directory, found files in it", out.display());
+        let message = format!(
+            "{}: expected an empty directory, found files in it",
+            out.display()
+        );
         return Err(CliError::input(message).hint("choose another --out, or give --overwrite"));
     }
     for path in own.iter().map(|name| out.join(name)) {
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(CliError::io(&path, &error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CliError::io(&path, &error));
+            }
             _ => {}
         }
     }
@@ -37,25 +50,4 @@ pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError
 /// Writes a file of text.
 pub fn write(path: &Path, content: &str) -> Result<(), CliError> {
     fs::write(path, content).map_err(|error| CliError::machine(format!("{}: {error}", path.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overwriting_leaves_what_is_not_ours() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("a/b");
-        prepare(&out, false, &[]).unwrap();
-        prepare(&out, false, &[]).unwrap();
-        for name in ["metrics.json", "thesis.tex"] {
-            fs::write(out.join(name), name).unwrap();
-        }
-        let refused = prepare(&out, false, &["metrics.json"]).unwrap_err();
-        assert_eq!(refused.code, 2);
-        assert!(out.join("metrics.json").exists());
-        prepare(&out, true, &["metrics.json", "absent"]).unwrap();
-        assert!(!out.join("metrics.json").exists() && out.join("thesis.tex").exists());
-    }
 }

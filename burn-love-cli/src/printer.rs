@@ -27,7 +27,8 @@ pub fn start(quiet: bool, verbose: u8) {
         _ => "debug",
     };
     // The GPU stack speaks of its own affairs below errors.
-    let filter = format!("{level},wgpu_core=error,wgpu_hal=error,naga=error,cubecl_runtime=error,cubecl_wgpu=error");
+    let filter =
+        format!("{level},wgpu_core=error,wgpu_hal=error,naga=error,cubecl_runtime=error,cubecl_wgpu=error");
     fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter)))
         .with_writer(std::io::stderr)
@@ -73,15 +74,24 @@ impl Progress {
     pub fn new(what: &str) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let quiet = QUIET.load(Ordering::Relaxed);
-        let target =
-            if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal && !quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(None, target).with_message(what.to_owned());
         bar.set_style(
             ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}")
                 .expect("the template is fixed"),
         );
         let now = Instant::now();
-        Self { what: what.to_owned(), bar, lines: !terminal && !quiet, began: now, spoke: now }
+        Self {
+            what: what.to_owned(),
+            bar,
+            lines: !terminal && !quiet,
+            began: now,
+            spoke: now,
+        }
     }
 
     /// `done` of `total` pieces are done.
@@ -90,14 +100,25 @@ impl Progress {
         self.bar.set_position(done as u64);
         if self.lines && done > 0 && (self.spoke.elapsed() >= LINE_EVERY || done == total) {
             self.spoke = Instant::now();
-            let left = self.began.elapsed().mul_f64((total.saturating_sub(done)) as f64 / done as f64);
-            note(format_args!("{} {done}/{total}  ETA {}", self.what, HumanDuration(left)));
+            let left = self
+                .began
+                .elapsed()
+                .mul_f64((total.saturating_sub(done)) as f64 / done as f64);
+            note(format_args!(
+                "{} {done}/{total}  ETA {}",
+                self.what,
+                HumanDuration(left)
+            ));
         }
     }
 
     /// The work is done.
     pub fn finish(self) {
         self.bar.finish_and_clear();
-        note(format_args!("{}: {:.1} s", self.what, self.began.elapsed().as_secs_f64()));
+        note(format_args!(
+            "{}: {:.1} s",
+            self.what,
+            self.began.elapsed().as_secs_f64()
+        ));
     }
 }

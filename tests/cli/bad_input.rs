@@ -15,12 +15,26 @@ fn check(data: &std::path::Path) -> crate::Ended {
 
 #[test]
 fn a_missing_data_directory() {
-    refused(&cli(&["train", "--data", "/no/such/folder", "--dry-run"]), &["/no/such/folder"]);
+    refused(
+        &cli(&["train", "--data", "/no/such/folder", "--dry-run"]),
+        &["/no/such/folder"],
+    );
     let out = tempfile::tempdir().unwrap();
     let out = out.path().join("out");
-    let ended = cli(&["eval", "--run", text(run()), "--data", "/no/such/folder", "--out", text(&out)]);
+    let ended = cli(&[
+        "eval",
+        "--run",
+        text(run()),
+        "--data",
+        "/no/such/folder",
+        "--out",
+        text(&out),
+    ]);
     refused(&ended, &["/no/such/folder"]);
-    assert!(!out.exists(), "nothing is written before the input is known to be good");
+    assert!(
+        !out.exists(),
+        "nothing is written before the input is known to be good"
+    );
 }
 
 #[test]
@@ -56,8 +70,12 @@ fn sounds_truncated_empty_or_too_short() {
     refused(&check(&data), &["audio.wav"]);
     fs::write(&sound, []).unwrap();
     refused(&check(&data), &["audio.wav"]);
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut writer = hound::WavWriter::create(&sound, spec).unwrap();
     (0..48_000).for_each(|_| writer.write_sample(0i16).unwrap());
     writer.finalize().unwrap();
@@ -68,7 +86,9 @@ fn sounds_truncated_empty_or_too_short() {
 fn a_mask_of_the_wrong_size() {
     let (_folder, data) = copy();
     let (_, masks) = first_row(&data);
-    image::GrayImage::new(10, 10).save(masks.join("00000.png")).unwrap();
+    image::GrayImage::new(10, 10)
+        .save(masks.join("00000.png"))
+        .unwrap();
     refused(&check(&data), &["00000.png", "64", "48", "10"]);
 }
 
@@ -94,21 +114,45 @@ fn an_empty_expression() {
     let (media, _) = first_row(pristine());
     let out = tempfile::tempdir().unwrap();
     let frames = media.join("frames");
-    let arguments =
-        ["predict", "--run", text(run()), "--frames", text(&frames), "--text", " ", "--out", text(out.path()), "--device", "cpu"];
+    let arguments = [
+        "predict",
+        "--run",
+        text(run()),
+        "--frames",
+        text(&frames),
+        "--text",
+        " ",
+        "--out",
+        text(out.path()),
+        "--device",
+        "cpu",
+    ];
     refused(&cli(&arguments), &["expression"]);
 }
 
 #[test]
 fn unknown_names_come_with_the_nearest_known_one() {
     let data = text(pristine());
-    refused(&cli(&["train", "--preset", "papr", "--data", data, "--dry-run"]), &["papr", "`paper`"]);
+    refused(
+        &cli(&["train", "--preset", "papr", "--data", data, "--dry-run"]),
+        &["papr", "`paper`"],
+    );
     refused(
         &cli(&["train", "--set", "train.batchsize=2", "--data", data, "--dry-run"]),
         &["train.batchsize", "`train.batch_size`"],
     );
     let out = tempfile::tempdir().unwrap();
-    let eval = ["eval", "--run", text(run()), "--data", data, "--out", text(out.path()), "--splits", "test_x"];
+    let eval = [
+        "eval",
+        "--run",
+        text(run()),
+        "--data",
+        data,
+        "--out",
+        text(out.path()),
+        "--splits",
+        "test_x",
+    ];
     refused(&cli(&eval), &["test_x", "test_"]);
 }
 
@@ -117,16 +161,30 @@ fn weights_of_another_config() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("other.toml");
     let toml = fs::read_to_string(run().join("config.toml")).unwrap();
-    fs::write(&config, toml.replace("projection_width = 256", "projection_width = 128")).unwrap();
+    fs::write(
+        &config,
+        toml.replace("projection_width = 256", "projection_width = 128"),
+    )
+    .unwrap();
     let last = fs::read_to_string(run().join("last")).unwrap();
     let weights = run().join("checkpoints").join(last).join("model.safetensors");
     let out = folder.path().join("out");
     let eval = |weights: &std::path::Path, config: &std::path::Path| {
         let data = text(pristine());
-        let files = ["--weights", text(weights), "--config", text(config), "--out", text(&out)];
+        let files = [
+            "--weights",
+            text(weights),
+            "--config",
+            text(config),
+            "--out",
+            text(&out),
+        ];
         cli(&[&["eval", "--data", data, "--device", "cpu"], files.as_slice()].concat())
     };
-    refused(&eval(&weights, &config), &["model.safetensors", "128", "256", "--config"]);
+    refused(
+        &eval(&weights, &config),
+        &["model.safetensors", "128", "256", "--config"],
+    );
     let cut = folder.path().join("cut.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
@@ -141,8 +199,26 @@ fn a_directory_that_is_not_empty_is_refused_and_left_alone() {
     let out = text(folder.path());
     for arguments in [
         vec!["data", "synth", "--out", out],
-        vec!["train", "--data", text(pristine()), "--out", out, "--device", "cpu"],
-        vec!["eval", "--run", text(run()), "--data", text(pristine()), "--out", out, "--device", "cpu"],
+        vec![
+            "train",
+            "--data",
+            text(pristine()),
+            "--out",
+            out,
+            "--device",
+            "cpu",
+        ],
+        vec![
+            "eval",
+            "--run",
+            text(run()),
+            "--data",
+            text(pristine()),
+            "--out",
+            out,
+            "--device",
+            "cpu",
+        ],
         vec!["demo", "--out", out, "--device", "cpu"],
     ] {
         refused(&cli(&arguments), &[out, "--overwrite"]);
@@ -153,7 +229,10 @@ fn a_directory_that_is_not_empty_is_refused_and_left_alone() {
 
 #[test]
 fn wgpu_without_an_adapter_is_no_panic() {
-    let environment = [("VK_DRIVER_FILES", "/nonexistent.json"), ("VK_ICD_FILENAMES", "/nonexistent.json")];
+    let environment = [
+        ("VK_DRIVER_FILES", "/nonexistent.json"),
+        ("VK_ICD_FILENAMES", "/nonexistent.json"),
+    ];
     let ended = cli_with(&["doctor", "--device", "wgpu"], &environment);
     refused(&ended, &["wgpu", "found 0", "--device cpu"]);
     let auto = cli_with(&["doctor", "--json"], &environment);
@@ -162,8 +241,26 @@ fn wgpu_without_an_adapter_is_no_panic() {
 
 #[test]
 fn a_run_that_is_not_there() {
-    refused(&cli(&["train", "--data", text(pristine()), "--out", "/no/run", "--resume"]), &["/no/run", "--resume"]);
+    refused(
+        &cli(&[
+            "train",
+            "--data",
+            text(pristine()),
+            "--out",
+            "/no/run",
+            "--resume",
+        ]),
+        &["/no/run", "--resume"],
+    );
     let out = tempfile::tempdir().unwrap();
-    let arguments = ["eval", "--run", "/no/run", "--data", text(pristine()), "--out", text(out.path())];
+    let arguments = [
+        "eval",
+        "--run",
+        "/no/run",
+        "--data",
+        text(pristine()),
+        "--out",
+        text(out.path()),
+    ];
     refused(&cli(&arguments), &["/no/run"]);
 }

@@ -15,7 +15,13 @@ fn a_run_holds_what_the_contract_names() {
     }
     let last = fs::read_to_string(run().join("last")).unwrap();
     assert_eq!(last, "step-00000002");
-    assert!(run().join("checkpoints").join(last).join("model.safetensors").is_file());
+    assert!(
+        run()
+            .join("checkpoints")
+            .join(last)
+            .join("model.safetensors")
+            .is_file()
+    );
     for line in fs::read_to_string(run().join("metrics.jsonl")).unwrap().lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         for key in ["step", "epoch", "split", "name", "value", "time"] {
@@ -29,8 +35,18 @@ fn eval_writes_its_tables_and_dumps() {
     let out = tempfile::tempdir().unwrap();
     let (scores, dump) = (out.path().join("scores"), out.path().join("dump"));
     let arguments = [
-        "eval", "--run", text(run()), "--data", text(pristine()), "--out", text(&scores), "--device", "cpu", "--dump",
-        text(&dump), "--json",
+        "eval",
+        "--run",
+        text(run()),
+        "--data",
+        text(pristine()),
+        "--out",
+        text(&scores),
+        "--device",
+        "cpu",
+        "--dump",
+        text(&dump),
+        "--json",
     ];
     let ended = cli(&arguments);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -38,7 +54,13 @@ fn eval_writes_its_tables_and_dumps() {
     let written: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(scores.join("metrics.json")).unwrap()).unwrap();
     assert_eq!(printed, written);
-    for (split, key) in [("test_s", "J"), ("test_s", "F"), ("test_u", "JF"), ("mix", "J"), ("test_n", "S")] {
+    for (split, key) in [
+        ("test_s", "J"),
+        ("test_s", "F"),
+        ("test_u", "JF"),
+        ("mix", "J"),
+        ("test_n", "S"),
+    ] {
         let value = written["splits"][split][key].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&value), "{split}.{key} = {value}");
     }
@@ -60,8 +82,17 @@ fn predict_works_without_sound_and_says_so() {
     let long = "the object ".repeat(40);
     let frames = media.join("frames");
     let arguments = [
-        "predict", "--run", text(run()), "--frames", text(&frames), "--text", &long, "--out", text(out.path()),
-        "--device", "cpu",
+        "predict",
+        "--run",
+        text(run()),
+        "--frames",
+        text(&frames),
+        "--text",
+        &long,
+        "--out",
+        text(out.path()),
+        "--device",
+        "cpu",
     ];
     let ended = cli(&arguments);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -82,8 +113,28 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
         .iter()
         .map(|threads| {
             let data = out.path().join(threads);
-            let sizes = ["--train", "2", "--val", "0", "--test-seen", "1", "--test-unseen", "0", "--test-null", "0"];
-            let arguments = ["data", "synth", "--out", text(&data), "--size", "64x48", "--threads", threads];
+            let sizes = [
+                "--train",
+                "2",
+                "--val",
+                "0",
+                "--test-seen",
+                "1",
+                "--test-unseen",
+                "0",
+                "--test-null",
+                "0",
+            ];
+            let arguments = [
+                "data",
+                "synth",
+                "--out",
+                text(&data),
+                "--size",
+                "64x48",
+                "--threads",
+                threads,
+            ];
             let ended = cli(&[arguments.as_slice(), sizes.as_slice()].concat());
             assert_eq!(ended.code, 0, "{}", ended.stderr);
             fs::read(data.join("metadata.csv")).unwrap()
@@ -96,8 +147,61 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 fn presets_are_listed_and_resolved() {
     let listed = cli(&["train", "--list-presets"]);
     assert_eq!(listed.code, 0);
-    assert!(listed.stdout.contains("nano") && listed.stdout.contains("ablation-seg-4"), "{}", listed.stdout);
-    let resolved = cli(&["train", "--data", text(pristine()), "--set", "train.lr=0.5", "--dry-run"]);
+    assert!(
+        listed.stdout.contains("nano") && listed.stdout.contains("ablation-seg-4"),
+        "{}",
+        listed.stdout
+    );
+    let resolved = cli(&[
+        "train",
+        "--data",
+        text(pristine()),
+        "--set",
+        "train.lr=0.5",
+        "--dry-run",
+    ]);
     assert_eq!(resolved.code, 0, "{}", resolved.stderr);
     assert!(resolved.stdout.contains("lr = 0.5"), "{}", resolved.stdout);
+}
+
+#[test]
+fn overwriting_replaces_only_what_the_command_writes() {
+    let out = tempfile::tempdir().unwrap();
+    let data = out.path().join("data");
+    let synth = |more: &[&str]| {
+        let sizes = [
+            "--train",
+            "2",
+            "--val",
+            "0",
+            "--test-seen",
+            "0",
+            "--test-unseen",
+            "0",
+            "--test-null",
+            "0",
+        ];
+        cli(&[
+            &["data", "synth", "--out", text(&data), "--size", "64x48"],
+            sizes.as_slice(),
+            more,
+        ]
+        .concat())
+    };
+    assert_eq!(synth(&[]).code, 0);
+    fs::write(data.join("thesis.tex"), "mine").unwrap();
+    fs::write(data.join("media/stale.txt"), "old").unwrap();
+    let again = synth(&["--overwrite", "--seed", "1"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(fs::read_to_string(data.join("thesis.tex")).unwrap(), "mine");
+    assert!(!data.join("media/stale.txt").exists());
+}
+
+#[test]
+fn devices_that_do_not_exist_are_named() {
+    for device in ["gpu", "cpu:1", "wgpu:x"] {
+        let ended = cli(&["doctor", "--device", device]);
+        assert_eq!(ended.code, 2);
+        assert!(ended.stderr.contains(device), "{}", ended.stderr);
+    }
 }

@@ -36,10 +36,18 @@ fn cli_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
 #[track_caller]
 fn refused(ended: &Ended, words: &[&str]) {
     assert_eq!(ended.code, 2, "stderr: {}", ended.stderr);
-    let errors: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    let errors: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
     assert_eq!(errors.len(), 1, "stderr: {}", ended.stderr);
     for word in words {
-        assert!(ended.stderr.contains(word), "expected `{word}` in: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(word),
+            "expected `{word}` in: {}",
+            ended.stderr
+        );
     }
     assert!(!ended.stderr.contains("panicked"), "stderr: {}", ended.stderr);
 }

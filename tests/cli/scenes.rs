@@ -30,8 +30,23 @@ pub fn pristine() -> &'static Path {
     let (_, path) = DATA.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("data");
-        let sizes = ["--train", "4", "--val", "1", "--test-seen", "1", "--test-unseen", "1", "--test-null", "1"];
-        let arguments = [&["data", "synth", "--out", text(&path), "--size", "64x48"], sizes.as_slice()].concat();
+        let sizes = [
+            "--train",
+            "4",
+            "--val",
+            "1",
+            "--test-seen",
+            "1",
+            "--test-unseen",
+            "1",
+            "--test-null",
+            "1",
+        ];
+        let arguments = [
+            &["data", "synth", "--out", text(&path), "--size", "64x48"],
+            sizes.as_slice(),
+        ]
+        .concat();
         let ended = cli(&arguments);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         (folder, path)
@@ -45,8 +60,11 @@ pub fn run() -> &'static Path {
     let (_, path) = RUN.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("run");
-        let arguments =
-            [&["train", "--data", text(pristine()), "--out", text(&path)], SMALL.as_slice()].concat();
+        let arguments = [
+            &["train", "--data", text(pristine()), "--out", text(&path)],
+            SMALL.as_slice(),
+        ]
+        .concat();
         let ended = cli(&arguments);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         (folder, path)
@@ -83,5 +101,8 @@ pub fn first_row(data: &Path) -> (PathBuf, PathBuf) {
         .map(|line| line.split(',').collect::<Vec<_>>())
         .find(|row| row[2] == "train" && !row[1].starts_with("null_"))
         .expect("a training row");
-    (data.join("media").join(row[0]), data.join("gt_mask").join(row[0]).join(format!("fid_{}", row[3])))
+    (
+        data.join("media").join(row[0]),
+        data.join("gt_mask").join(row[0]).join(format!("fid_{}", row[3])),
+    )
 }

@@ -98,7 +98,7 @@ fn a_small_model_learns_three_clips_by_heart() {
         3,
         (96, 64),
         &[
-            "train.steps=300",
+            "train.steps=220",
             "train.batch_size=9",
             "train.tracked_frames=0",
             "sam2.model.image_size=64",

@@ -30,7 +30,12 @@ pub fn synth(args: &SynthArgs, global: &Global) -> Result<(), CliError> {
     config.validate()?;
     output::prepare(&args.out, global.overwrite, OWN)?;
     let (summary, ceilings) = make(&config, &args.out)?;
-    printer::note(format_args!("{}: {} rows in {} clips", args.out.display(), summary.rows, config.total()));
+    printer::note(format_args!(
+        "{}: {} rows in {} clips",
+        args.out.display(),
+        summary.rows,
+        config.total()
+    ));
     printer::note(format_args!(
         "what a solver without a model reaches: full {:.3}, deaf {:.3}, text-blind {:.3}",
         ceilings.full.all, ceilings.deaf.all, ceilings.text_blind.all

@@ -42,8 +42,15 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     output::prepare(&args.out, global.overwrite, OWN)?;
     let folder = |name: &str| args.out.join(name);
 
-    printer::note(format_args!("1/4 scenes with sound and sentences → {}", folder("data").display()));
-    let scenes = if args.quick { quick_scenes(args.seed) } else { scenes(args.seed) };
+    printer::note(format_args!(
+        "1/4 scenes with sound and sentences → {}",
+        folder("data").display()
+    ));
+    let scenes = if args.quick {
+        quick_scenes(args.seed)
+    } else {
+        scenes(args.seed)
+    };
     let (_, ceilings) = data::make(&scenes, &folder("data"))?;
     let data = RefAvs::open(&folder("data"))?;
 
@@ -62,12 +69,25 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     job.run(device.clone())?;
 
     printer::note(format_args!("3/4 evaluation → {}", folder("eval").display()));
-    let model = ModelArgs { run: Some(run.clone()), weights: None, config: None };
+    let model = ModelArgs {
+        run: Some(run.clone()),
+        weights: None,
+        config: None,
+    };
     let trained = Trained::find(&model)?;
     let evaluations = evaluations(&trained, &data, &device, &folder("eval"), args.quick)?;
 
-    printer::note(format_args!("4/4 masks over the clips → {}", folder("overlays").display()));
-    let pictures = pictures(&trained, &data, &device, &folder("overlays"), if args.quick { 1 } else { 3 })?;
+    printer::note(format_args!(
+        "4/4 masks over the clips → {}",
+        folder("overlays").display()
+    ));
+    let pictures = pictures(
+        &trained,
+        &data,
+        &device,
+        &folder("overlays"),
+        if args.quick { 1 } else { 3 },
+    )?;
 
     let training = TrainingSummary::read(&run).map_err(|error| CliError::io(&run, &error))?;
     let report = demo_report(&DemoReport {
@@ -77,7 +97,9 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         quick: args.quick,
         data: split_counts(&data),
         ceilings,
-        parameters: with_backend!(device.clone(), |B, at| parameter_counts::<Autodiff<B>>(&config, &at)),
+        parameters: with_backend!(device.clone(), |B, at| parameter_counts::<Autodiff<B>>(
+            &config, &at
+        )),
         training,
         evaluations,
         pictures,
@@ -91,7 +113,15 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
 
 /// As many scenes as a CPU learns from and judges in a quarter of an hour.
 fn scenes(seed: u64) -> SynthConfig {
-    SynthConfig { seed, train: 240, val: 12, test_seen: 20, test_unseen: 20, test_null: 12, ..SynthConfig::default() }
+    SynthConfig {
+        seed,
+        train: 240,
+        val: 12,
+        test_seen: 20,
+        test_unseen: 20,
+        test_null: 12,
+        ..SynthConfig::default()
+    }
 }
 
 /// A few small scenes.
@@ -112,12 +142,29 @@ fn quick_scenes(seed: u64) -> SynthConfig {
 fn config(args: &DemoArgs) -> Result<Config, CliError> {
     let seed = format!("train.seed={}", args.seed);
     let settings: &[&str] = if args.quick {
-        &["sam2.model.image_size=64", "train.steps=6", "train.warmup_steps=2", "train.log_every=2", "train.batch_size=4"]
+        &[
+            "sam2.model.image_size=64",
+            "train.steps=6",
+            "train.warmup_steps=2",
+            "train.log_every=2",
+            "train.batch_size=4",
+        ]
     } else {
-        &["train.steps=240", "train.warmup_steps=20", "train.validate_every=60", "train.log_every=5"]
+        &[
+            "train.steps=240",
+            "train.warmup_steps=20",
+            "train.validate_every=60",
+            "train.log_every=5",
+        ]
     };
-    let settings = settings.iter().copied().chain([seed.as_str()]).map(|set| Source::Set(set.into()));
-    let sources: Vec<_> = std::iter::once(Source::Preset("nano".into())).chain(settings).collect();
+    let settings = settings
+        .iter()
+        .copied()
+        .chain([seed.as_str()])
+        .map(|set| Source::Set(set.into()));
+    let sources: Vec<_> = std::iter::once(Source::Preset("nano".into()))
+        .chain(settings)
+        .collect();
     Ok(resolve(&sources)?)
 }
 
@@ -129,16 +176,32 @@ fn evaluations(
     out: &Path,
     quick: bool,
 ) -> Result<Vec<TitledEvaluation>, CliError> {
-    let everything = EvalOptions { workers: eval::workers(device), ..EvalOptions::default() };
+    let everything = EvalOptions {
+        workers: eval::workers(device),
+        ..EvalOptions::default()
+    };
     let plain = eval::judge(trained, data, &everything, device.clone(), "evaluation")?;
     eval::write(&plain, out)?;
-    let mut all = vec![TitledEvaluation { title: "everything".into(), evaluation: plain }];
-    let dropped = [(Modality::Audio, "without-sound"), (Modality::Text, "without-text")];
+    let mut all = vec![TitledEvaluation {
+        title: "everything".into(),
+        evaluation: plain,
+    }];
+    let dropped = [
+        (Modality::Audio, "without-sound"),
+        (Modality::Text, "without-text"),
+    ];
     for (modality, name) in dropped.into_iter().take(if quick { 1 } else { 2 }) {
-        let options = EvalOptions { splits: vec![Split::TestS], drop: Some(modality), ..everything.clone() };
+        let options = EvalOptions {
+            splits: vec![Split::TestS],
+            drop: Some(modality),
+            ..everything.clone()
+        };
         let evaluation = eval::judge(trained, data, &options, device.clone(), name)?;
         eval::write(&evaluation, &out.join(name))?;
-        all.push(TitledEvaluation { title: name.replace('-', " "), evaluation });
+        all.push(TitledEvaluation {
+            title: name.replace('-', " "),
+            evaluation,
+        });
     }
     Ok(all)
 }
@@ -172,7 +235,10 @@ fn picture(
     let labels = data.masks(row, frames.len(), size)?;
     let mut request = PredictRequest::new(frames, row.expression.clone());
     request.model = trained.weights.display().to_string();
-    request.audio = Some(SoundFile { path: data.audio_path(row), content: data.audio(row)? });
+    request.audio = Some(SoundFile {
+        path: data.audio_path(row),
+        content: data.audio(row)?,
+    });
     let prediction = with_backend!(device, |B, at| {
         let model = trained.load::<B>(&at)?;
         predict(&model, &trained.config, request, &at)?

@@ -19,7 +19,10 @@ const SOURCES: [(&str, &str); 5] = [
     ("vision", "Hugging Face, google/vit-base-patch16-224"),
     ("audio", "torchvggish (AudioSet's VGGish)"),
     ("text", "Hugging Face, distilbert/distilroberta-base"),
-    ("tokenizer", "Hugging Face, distilbert/distilroberta-base, tokenizer.json"),
+    (
+        "tokenizer",
+        "Hugging Face, distilbert/distilroberta-base, tokenizer.json",
+    ),
 ];
 
 /// Runs `doctor`.
@@ -29,7 +32,9 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<(), CliError> {
         .enumerate()
         .map(|(i, adapter)| json!({"device": format!("wgpu:{i}"), "name": adapter.name, "software": adapter.software}))
         .collect();
-    let cuda: Vec<Value> = (0..cuda_devices()).map(|i| json!({"device": format!("cuda:{i}")})).collect();
+    let cuda: Vec<Value> = (0..cuda_devices())
+        .map(|i| json!({"device": format!("cuda:{i}")}))
+        .collect();
     let chosen = global.device.probe();
     let auto = DeviceChoice::Auto.probe().map(|device| device.to_string()).ok();
     let weights = args.preset.as_deref().map(weights).transpose()?;
@@ -50,23 +55,43 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<(), CliError> {
         printer::data(table(&report));
     }
     chosen?;
-    let missing = report["weights"].as_array().into_iter().flatten().filter(|file| file["found"] == false).count();
+    let missing = report["weights"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|file| file["found"] == false)
+        .count();
     match missing {
         0 => Ok(()),
-        n => Err(CliError::found(format!("{n} weights files of the preset are missing"))
-            .hint("put them where the table says, or set weights.* in a config file")),
+        n => Err(
+            CliError::found(format!("{n} weights files of the preset are missing"))
+                .hint("put them where the table says, or set weights.* in a config file"),
+        ),
     }
 }
 
 fn features() -> Vec<&'static str> {
-    let all = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
-    all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+    let all = [
+        ("cpu", cfg!(feature = "cpu")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+    ];
+    all.into_iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn weights(preset: &str) -> Result<Value, CliError> {
     let config = resolve(&[Source::Preset(preset.into())])?;
     let files = &config.weights;
-    let paths = [&files.sam2, &files.vision, &files.audio, &files.text, &files.tokenizer];
+    let paths = [
+        &files.sam2,
+        &files.vision,
+        &files.audio,
+        &files.text,
+        &files.tokenizer,
+    ];
     let entry = |((part, source), path): (&(&str, &str), &&std::path::PathBuf)| {
         let embedded = path.as_os_str().is_empty();
         json!({
@@ -85,12 +110,24 @@ fn table(report: &Value) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.add_row(["version".into(), text(&report["version"])]);
-    let built: Vec<String> = report["built_with"].as_array().into_iter().flatten().map(text).collect();
+    let built: Vec<String> = report["built_with"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(text)
+        .collect();
     table.add_row(["built with".into(), built.join(", ")]);
     table.add_row(["cpu".into(), format!("{} threads", report["threads"])]);
     for adapter in report["wgpu"].as_array().into_iter().flatten() {
-        let kind = if adapter["software"] == true { " (software: never chosen by auto)" } else { "" };
-        table.add_row([text(&adapter["device"]), format!("{}{kind}", text(&adapter["name"]))]);
+        let kind = if adapter["software"] == true {
+            " (software: never chosen by auto)"
+        } else {
+            ""
+        };
+        table.add_row([
+            text(&adapter["device"]),
+            format!("{}{kind}", text(&adapter["name"])),
+        ]);
     }
     for device in report["cuda"].as_array().into_iter().flatten() {
         table.add_row([text(&device["device"]), "CUDA device".into()]);

@@ -25,24 +25,38 @@ impl Trained {
         match (&args.run, &args.weights) {
             (Some(run), _) => {
                 if !run.is_dir() {
-                    return Err(CliError::input(format!("{}: expected a run, found no directory", run.display())));
+                    return Err(CliError::input(format!(
+                        "{}: expected a run, found no directory",
+                        run.display()
+                    )));
                 }
                 let weights = Checkpoints::new(run, 1).weights()?;
                 let config = run.join("config.toml");
-                Ok(Self { config: resolve(&[Source::File(config)])?, weights })
+                Ok(Self {
+                    config: resolve(&[Source::File(config)])?,
+                    weights,
+                })
             }
             (None, Some(weights)) => {
                 let source = match &args.config {
                     Some(config) => Source::File(config.clone()),
                     None => {
                         let toml = read_safetensors(weights)?.config.ok_or_else(|| {
-                            let message = format!("{}: expected a config inside, found none", weights.display());
-                            CliError::input(message).hint("give the config that the weights were trained with (--config)")
+                            let message =
+                                format!("{}: expected a config inside, found none", weights.display());
+                            CliError::input(message)
+                                .hint("give the config that the weights were trained with (--config)")
                         })?;
-                        Source::Embedded { path: weights.clone(), toml }
+                        Source::Embedded {
+                            path: weights.clone(),
+                            toml,
+                        }
                     }
                 };
-                Ok(Self { config: resolve(&[source])?, weights: weights.clone() })
+                Ok(Self {
+                    config: resolve(&[source])?,
+                    weights: weights.clone(),
+                })
             }
             (None, None) => {
                 Err(CliError::input("no model: expected --run or --weights").hint("`train` makes a run"))

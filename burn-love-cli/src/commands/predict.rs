@@ -21,7 +21,10 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
     request.model = trained.weights.display().to_string();
     if let Some(path) = &args.audio {
         let content = std::fs::read(path).map_err(|error| CliError::io(path, &error))?;
-        request.audio = Some(SoundFile { path: path.clone(), content });
+        request.audio = Some(SoundFile {
+            path: path.clone(),
+            content,
+        });
     }
     let device = global.device.probe()?;
     output::prepare(&args.out, global.overwrite, OWN)?;
@@ -44,9 +47,15 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
     } else if prediction.is_found() {
         let frames = prediction.found.iter().filter(|frame| frame.area > 0.0).count();
         let all = prediction.found.len();
-        printer::data(format_args!("found in {frames} of {all} frames: {}", args.out.display()));
+        printer::data(format_args!(
+            "found in {frames} of {all} frames: {}",
+            args.out.display()
+        ));
     } else {
-        printer::data(format_args!("nothing found: no frame shows what \"{}\" refers to", args.text));
+        printer::data(format_args!(
+            "nothing found: no frame shows what \"{}\" refers to",
+            args.text
+        ));
     }
     Ok(())
 }

@@ -22,8 +22,16 @@ use crate::{
 };
 
 /// What `train` writes.
-pub const OWN: &[&str] =
-    &["config.toml", "metrics.jsonl", "checkpoints", "best", "last", "log.txt", ".best.partial", ".last.partial"];
+pub const OWN: &[&str] = &[
+    "config.toml",
+    "metrics.jsonl",
+    "checkpoints",
+    "best",
+    "last",
+    "log.txt",
+    ".best.partial",
+    ".last.partial",
+];
 
 /// Runs `train`.
 pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
@@ -34,7 +42,10 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         return Ok(());
     }
     let config = config(args)?;
-    let data = args.data.as_deref().ok_or_else(|| CliError::input("--data: expected a directory, found nothing"))?;
+    let data = args
+        .data
+        .as_deref()
+        .ok_or_else(|| CliError::input("--data: expected a directory, found nothing"))?;
     let data = RefAvs::open(data)?;
     Preparer::new(&config)?;
     let skip = check(&data, args.skip_bad_samples)?;
@@ -42,12 +53,22 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         printer::data(config.to_toml());
         return Ok(());
     }
-    let out = args.out.as_deref().ok_or_else(|| CliError::input("--out: expected a directory, found nothing"))?;
+    let out = args
+        .out
+        .as_deref()
+        .ok_or_else(|| CliError::input("--out: expected a directory, found nothing"))?;
     let device = global.device.probe()?;
     if !args.resume {
         output::prepare(out, global.overwrite, OWN)?;
     }
-    let job = Job { config, data, skip, out: out.into(), resume: args.resume, init_from: args.init_from.clone() };
+    let job = Job {
+        config,
+        data,
+        skip,
+        out: out.into(),
+        resume: args.resume,
+        init_from: args.init_from.clone(),
+    };
     job.run(device)
 }
 
@@ -56,7 +77,10 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
     let base = match (&args.out, args.resume) {
         (Some(out), true) => {
             if args.preset.is_some() || args.config.is_some() {
-                tracing::warn!("--resume takes the config from {}", out.join("config.toml").display());
+                tracing::warn!(
+                    "--resume takes the config from {}",
+                    out.join("config.toml").display()
+                );
             }
             let path = out.join("config.toml");
             if !path.is_file() {
@@ -70,7 +94,9 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
             None => Source::Preset(args.preset.clone().unwrap_or_else(|| "nano".into())),
         },
     };
-    let sources: Vec<_> = std::iter::once(base).chain(args.set.iter().cloned().map(Source::Set)).collect();
+    let sources: Vec<_> = std::iter::once(base)
+        .chain(args.set.iter().cloned().map(Source::Set))
+        .collect();
     Ok(resolve(&sources)?)
 }
 
@@ -87,7 +113,10 @@ fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
             Ok(()) => return Ok(Vec::new()),
         };
         let more = format!("{bad} samples cannot be used; --skip-bad-samples leaves them out");
-        return Err(CliError { hint: Some(error.hint.unwrap_or(more)), ..error });
+        return Err(CliError {
+            hint: Some(error.hint.unwrap_or(more)),
+            ..error
+        });
     }
     for bad in &validation.bad {
         tracing::warn!("skipped {}: {}", bad.uid, bad.error);

@@ -1,11 +1,9 @@
 //! Micro-batches in an order that the seed decides, prepared ahead on a second thread.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, sync_channel},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+    mpsc::{Receiver, sync_channel},
 };
 
 use burn::{

@@ -105,8 +105,8 @@ mod tests {
         let logits = rows([[-2.0, 0.0, 1.0, 30.0], [0.5, -0.5, -40.0, 3.0]]);
         let labels = rows([[0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]);
         let bce = bce_with_logits(logits.clone(), labels.clone()).into_scalar();
-        let expected =
-            (0.126_928 + std::f64::consts::LN_2 + 0.313_262 + 0.0) / 8.0 + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
+        let expected = (0.126_928 + std::f64::consts::LN_2 + 0.313_262 + 0.0) / 8.0
+            + (0.474_077 + 0.474_077 + 0.0 + 3.048_587) / 8.0;
         assert!(
             (f64::from(bce) - expected).abs() < 1e-5,
             "{bce} against {expected}"

@@ -141,6 +141,8 @@ struct Loop<'a, B: AutodiffBackend> {
     boundary: Position,
     /// Step of the newest checkpoint of this run.
     saved: Option<usize>,
+    /// Step of the newest validation of this run.
+    validated: Option<usize>,
     /// Start of the run, and steps done then.
     began: (Instant, usize),
     /// Start of the current stretch of the log, and steps done then.
@@ -184,6 +186,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             mean: Mean::default(),
             boundary: position,
             saved: None,
+            validated: None,
             began: (now, position.step),
             stretch: (now, position.step),
         };
@@ -241,6 +244,9 @@ impl<B: AutodiffBackend> Loop<'_, B> {
                     self.validate(&valid, epoch)?;
                 }
             }
+        }
+        if self.validated != Some(self.boundary.step) {
+            self.validate(&valid, self.boundary.epoch)?;
         }
         if self.saved != Some(self.boundary.step) {
             self.save(false)?;
@@ -338,6 +344,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         if valid.num_items() == 0 {
             return Ok(());
         }
+        self.validated = Some(self.position.step);
         let model = self.learner.valid();
         self.strategy.cursors[1].seek(0, 0);
         let mut batches = valid.iter();

@@ -13,11 +13,12 @@ use cubecl::{
 
 /// WGPU without operation fusion.
 ///
-/// `burn_wgpu::Wgpu` wraps this backend in `Fusion`. Fused, a matrix product with the bias that follows it gives wrong
-/// values on a software Vulkan device: `[768, 8]·[8, 24] + [24]` is off by 99 % of its largest value, while the
-/// product alone, the addition alone and the unfused pair are right to 1e-6. Every `Linear` with a bias is such a
-/// pair. The backend is named here, rather than left to burn-wgpu's feature `fusion`, because Cargo unites features:
-/// any crate of the build could bring the fault back.
+/// `burn_wgpu::Wgpu` wraps this backend in `Fusion`, which misreads transposed tensors: take a weight as
+/// `w.swap_dims(0, 1)` and keep it (as every loader of PyTorch's `[out, in]` matrices does). Its first
+/// `x.matmul(w) + b` is right; every later one, where the transposed weight enters the fused product as an input, is off
+/// by 97 % of the largest value. The product without the sum is right, and so is all of it unfused (seen on a software
+/// Vulkan device; neither the number of streams nor the tuning level matters). The backend is named here, rather than
+/// left to burn-wgpu's feature `fusion`, because Cargo unites features: any crate of the build could bring it back.
 pub type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
 /// Types of adapters, as CubeCL numbers them.
@@ -46,7 +47,7 @@ pub fn device() -> Option<WgpuDevice> {
 
 fn configure(software: bool) {
     let mut config = CubeClRuntimeConfig::default();
-    // Buffers read on another thread than the one that wrote them are corrupted with more streams.
+    // With more streams, a buffer that is read on another thread than the one that wrote it may be corrupted.
     config.streaming.max_streams = 1;
     if software {
         // Every candidate kernel is compiled for the CPU, which takes seconds each.

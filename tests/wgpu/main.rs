@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use burn::prelude::*;
+use burn::{prelude::*, tensor::module::linear};
 use burn_flex::Flex;
 use burn_love::{
     encoders::{TokenBatch, VggishConfig},
@@ -119,6 +119,28 @@ fn masks<B: Backend>(config: &Config, state: &State, device: &B::Device) -> Vec<
         .map(|i| session.next_frame(pixels.clone().narrow(0, i, 1)).low_res_logits)
         .map(|logits| logits.into_data().to_vec().expect("f32 logits"))
         .collect()
+}
+
+/// Twice the same linear layer, whose weight is a transposed view.
+fn transposed_twice<B: Backend>(device: &B::Device) -> [Vec<f32>; 2] {
+    let values = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+    let x = Tensor::<B, 2>::from_data(TensorData::new(values(768 * 8), [768, 8]), device);
+    let weight = Tensor::<B, 2>::from_data(TensorData::new(values(24 * 8), [24, 8]), device).swap_dims(0, 1);
+    let bias = Tensor::<B, 1>::from_data(TensorData::new(values(24), [24]), device);
+    [(); 2].map(|()| {
+        let y = linear(x.clone(), weight.clone(), Some(bias.clone()));
+        y.into_data().to_vec().expect("f32")
+    })
+}
+
+#[test]
+fn a_transposed_weight_can_be_used_twice() {
+    let Some(gpu) = device() else { return };
+    let expected = transposed_twice::<Flex>(&Default::default());
+    for (actual, expected) in transposed_twice::<Gpu>(&gpu).iter().zip(&expected) {
+        let difference = actual.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        assert!(difference.fold(0.0, f32::max) < 1e-5);
+    }
 }
 
 #[test]

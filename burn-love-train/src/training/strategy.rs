@@ -296,7 +296,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         self.position.step += 1;
         self.boundary = self.position;
         let step = self.position.step;
-        if step % config.log_every == 0 || step == self.total_steps {
+        if step.is_multiple_of(config.log_every) || step == self.total_steps {
             let now = Instant::now();
             let per_step = |(since, steps): (Instant, usize)| {
                 now.duration_since(since).as_secs_f64() / (step - steps).max(1) as f64
@@ -321,7 +321,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
     /// Validates, saves and stops where that is due.
     fn after_step(&mut self, valid: &ValidLoader<LoveComponents<B>>) -> Result<(), Stop> {
         let config = &self.strategy.config;
-        let due = |every: usize| every > 0 && self.position.step % every == 0;
+        let due = |every: usize| every > 0 && self.position.step.is_multiple_of(every);
         let (validate, save) = (due(config.validate_every), due(config.checkpoint_every));
         if validate {
             self.validate(valid, self.position.epoch)?;

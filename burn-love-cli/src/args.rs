@@ -27,7 +27,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Where to compute: auto, cpu, wgpu[:N] or cuda[:N]
+    /// Where to compute: `auto`, `cpu`, `wgpu[:N]` or `cuda[:N]`
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
     /// CPU threads [default: all cores]

@@ -1,6 +1,10 @@
 //! A few clips to learn by heart.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use burn_love_train::{
     config::{Config, Source, resolve},
@@ -8,6 +12,12 @@ use burn_love_train::{
     synth::{SynthConfig, generate},
     training::{TrainEvent, TrainRun},
 };
+
+/// Held by a test that trains: the backend's random generator belongs to the process, so one training at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Generates scenes and keeps `clips` of them, each with two expressions for different objects that are in the first
 /// frame, and with a null.

@@ -9,7 +9,7 @@ use burn_love_train::{
     samples::Preparer,
 };
 
-use crate::data::{config, few_clips, run};
+use crate::data::{alone, config, few_clips, run};
 
 type Inference = Flex;
 type Training = burn::backend::Autodiff<Flex>;
@@ -68,6 +68,7 @@ fn judge(model: &Sam2Love<Inference>, data: &RefAvs, preparer: &Preparer) -> (f6
 
 #[allow(clippy::print_stdout, reason = "the figures that the test is about")]
 fn learns(clips: usize, size: (u32, u32), settings: &[&str]) {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let data = few_clips(&root.path().join("data"), clips, size);
     let config = config(settings);

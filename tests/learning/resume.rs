@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn_flex::Flex;
 
-use crate::data::{config, few_clips, run};
+use crate::data::{alone, config, few_clips, run};
 
 type Training = burn::backend::Autodiff<Flex>;
 
 #[test]
 fn resuming_at_a_step_boundary_gives_the_same_weights_byte_for_byte() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let data = few_clips(&root.path().join("data"), 2, (64, 48));
     // Six rows in micro-batches of four and pairs: steps cross the ends of epochs.

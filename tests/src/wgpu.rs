@@ -1,6 +1,9 @@
 //! The GPU backend of the tests, and its device where there is one.
 
-use std::{io::Write, sync::OnceLock};
+use std::{
+    io::Write,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use burn_wgpu::{
     CubeBackend, WgpuDevice, WgpuRuntime,
@@ -56,4 +59,10 @@ fn configure(software: bool) {
     // By default the choices would be kept in a `target` folder beside the nearest Cargo.toml.
     config.autotune.cache = CacheConfig::File(std::env::temp_dir().join("burn-love-autotune"));
     CubeClRuntimeConfig::set(config);
+}
+
+/// Held by a test that uses the device: one at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

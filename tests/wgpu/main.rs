@@ -9,7 +9,7 @@ use burn_love::{
     love::{ClipInput, LoveConfig, Sam2Love},
     weights::{State, keys, load_state, state_of},
 };
-use burn_love_tests::wgpu::{Gpu, device};
+use burn_love_tests::wgpu::{Gpu, alone, device};
 use burn_love_train::{
     config::{Config, Source, resolve},
     metrics::iou,
@@ -135,6 +135,7 @@ fn transposed_twice<B: Backend>(device: &B::Device) -> [Vec<f32>; 2] {
 
 #[test]
 fn a_transposed_weight_can_be_used_twice() {
+    let _alone = alone();
     let Some(gpu) = device() else { return };
     let expected = transposed_twice::<Flex>(&Default::default());
     for (actual, expected) in transposed_twice::<Gpu>(&gpu).iter().zip(&expected) {
@@ -146,6 +147,7 @@ fn a_transposed_weight_can_be_used_twice() {
 #[test]
 #[allow(clippy::print_stderr, reason = "the figures that the test is about")]
 fn every_frame_has_the_mask_of_the_cpu() {
+    let _alone = alone();
     let Some(gpu) = device() else { return };
     let config = config();
     let cpu = Default::default();

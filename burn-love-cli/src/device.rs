@@ -55,8 +55,8 @@ pub struct Adapter {
 
 /// WGPU without operation fusion.
 ///
-/// `burn_wgpu::Wgpu` of 0.21 fuses a matrix product with the bias behind it; on a software Vulkan device the fused pair
-/// gives wrong values, the unfused one right ones.
+/// `burn_wgpu::Wgpu` of 0.21 misreads a lazily transposed weight that is used again in a fused product + bias; unfused it
+/// is right (seen on a software Vulkan device).
 #[cfg(feature = "wgpu")]
 pub type Gpu = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, f32, i32, u32>;
 

@@ -111,7 +111,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-/// As many scenes as a CPU learns from and judges in a quarter of an hour.
+/// Scenes for two cores; how long they take has not been measured yet.
 fn scenes(seed: u64) -> SynthConfig {
     SynthConfig {
         seed,

@@ -2,7 +2,7 @@
 
 use burn::{lr_scheduler::LrScheduler, prelude::*};
 
-/// The schedule. Step k (from 0) runs at `peak · γ(k − 1)`, as DeepSpeed 0.10 and later do: their scheduler lags one
+/// The schedule. Step k (from 0) runs at `peak · γ(k − 1)`, as current DeepSpeed does: its scheduler lags one
 /// step behind the optimizer and starts at zero, so the first two steps leave the weights as they are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WarmupDecay {
@@ -60,10 +60,11 @@ mod tests {
     use super::*;
     type B = burn_flex::Flex;
 
-    /// DeepSpeed 0.17, `WarmupDecayLR(total_num_steps=10, warmup_max_lr=1, warmup_num_steps=4, warmup_type="linear")`,
+    /// By hand from the formula of `WarmupDecayLR(total_num_steps=10, warmup_max_lr=1, warmup_num_steps=4,
+    /// warmup_type="linear")`, not recorded from a run of DeepSpeed:
     /// the rate in force at each optimizer step.
     #[test]
-    fn rates_are_deepspeeds() {
+    fn rates_follow_deepspeeds_formula() {
         let mut schedule = WarmupDecay::new(1.0, 4, 10);
         let expected = [
             0.0,

@@ -17,11 +17,12 @@ use cubecl::{
 /// WGPU without operation fusion.
 ///
 /// `burn_wgpu::Wgpu` wraps this backend in `Fusion`, which misreads transposed tensors: take a weight as
-/// `w.swap_dims(0, 1)` and keep it (as every loader of PyTorch's `[out, in]` matrices does). Its first
-/// `x.matmul(w) + b` is right; every later one, where the transposed weight enters the fused product as an input, is off
-/// by 97 % of the largest value. The product without the sum is right, and so is all of it unfused (seen on a software
-/// Vulkan device; neither the number of streams nor the tuning level matters). The backend is named here, rather than
-/// left to burn-wgpu's feature `fusion`, because Cargo unites features: any crate of the build could bring it back.
+/// `w.swap_dims(0, 1)` and keep it (as every loader of PyTorch's `[out, in]` matrices does). In the smallest case the
+/// first `x.matmul(w) + b` is right; later ones on matrices, where the transposed weight enters the fused product as an
+/// input, are off by 97 % of the largest value. The product without the sum is right, and so is all of it unfused (seen
+/// on a software Vulkan device at the minimal tuning level, with the default number of streams and with one). The
+/// backend is named here, rather than left to burn-wgpu's feature `fusion`, because Cargo unites features: any crate of
+/// the build could bring it back.
 pub type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
 /// Types of adapters, as CubeCL numbers them.

@@ -124,8 +124,8 @@ pub struct MaskDecoderInput<B: Backend> {
     pub image: Tensor<B, 3>,
     /// Position encoding of the image embedding, `[1, L, D]`.
     pub image_position: Tensor<B, 3>,
-    /// Prompt tokens, `[B, n, D]`.
-    pub sparse: Tensor<B, 3>,
+    /// Prompt tokens, `[B, n, D]`, if any.
+    pub sparse: Option<Tensor<B, 3>>,
     /// Fine maps of the image.
     pub high_res: HighResFeatures<B>,
 }
@@ -239,8 +239,11 @@ impl<B: Backend> MaskDecoder<B> {
             sparse,
             high_res,
         } = input;
-        let [b, _, width] = sparse.dims();
-        let [_, length, _] = image.dims();
+        let [images, length, width] = image.dims();
+        // One image may serve many prompts.
+        let b = sparse
+            .as_ref()
+            .map_or(images, |sparse| sparse.dims()[0].max(images));
         let [_, _, h8, w8] = high_res.stride8.dims();
         let (h, w) = (h8 / 2, w8 / 2);
         assert_eq!(
@@ -261,8 +264,10 @@ impl<B: Backend> MaskDecoder<B> {
         let own = own.unsqueeze::<3>().expand([b, masks + 2, width]);
         let out = self.transformer.forward(
             TokensAndImage {
-                tokens: Tensor::cat(vec![own, sparse], 1),
-                // One image may serve many prompts.
+                tokens: match sparse {
+                    Some(sparse) => Tensor::cat(vec![own, sparse], 1),
+                    None => own,
+                },
                 image: image.expand([b, length, width]),
             },
             image_position,

@@ -26,5 +26,5 @@ pub use fpn_neck::{ImageEncoder, NeckFeatures};
 pub use keys::to_checkpoint;
 pub use mask_decoder::{HighResFeatures, MaskSelection};
 pub use model::{ImageFeatures, NO_OBJECT_LOGIT, Sam2, SamHeadsOutput};
-pub use prompt_encoder::{PointLabel, Points};
+pub use prompt_encoder::{PointLabel, Points, PromptEmbeddings};
 pub use tracker::{FrameOutput, Prompt, TrackSession, Tracker, TrackerConfig};

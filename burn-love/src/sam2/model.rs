@@ -22,7 +22,7 @@ use super::{
     memory_encoder::MemoryEncoder,
     mlp::{Mlp, MlpConfig},
     position_encoding::grid_sine,
-    prompt_encoder::PromptEncoder,
+    prompt_encoder::{PromptEmbeddings, PromptEncoder},
     rope::RotaryTable,
 };
 use crate::ops::resize_bilinear;
@@ -215,32 +215,27 @@ impl<B: Backend> Sam2<B> {
         } else {
             MaskSelection::Single
         };
-        self.decode(self.unconditioned(features), features, sparse, selection)
+        let prompt = self.sam_prompt_encoder.tokens(sparse);
+        self.decode(self.unconditioned(features), features, prompt, selection)
     }
 
-    /// Predicts masks for prompt tokens on an embedding that may be conditioned on memories.
+    /// Predicts masks for a prompt on an embedding that may be conditioned on memories.
     ///
     /// # Shapes
-    /// - `embedding`: `[B, H·W, D]`
-    /// - `sparse`: `[B, n, D]`
+    /// - `embedding`: `[B, H·W, D]`, or of one image for all prompts
+    /// - `prompt`: of `B` prompts
     pub fn decode(
         &self,
         embedding: Tensor<B, 3>,
         features: &ImageFeatures<B>,
-        sparse: Tensor<B, 3>,
+        prompt: PromptEmbeddings<B>,
         selection: MaskSelection,
     ) -> SamHeadsOutput<B> {
-        let no_mask = self
-            .sam_prompt_encoder
-            .no_mask_embed
-            .weight
-            .val()
-            .unsqueeze::<3>();
         let output = self.sam_mask_decoder.forward(
             MaskDecoderInput {
-                image: embedding + no_mask,
+                image: embedding + prompt.dense,
                 image_position: self.dense_position(),
-                sparse,
+                sparse: prompt.sparse,
                 high_res: features.high_res.clone(),
             },
             selection,
@@ -356,7 +351,7 @@ impl<B: Backend> SamHeadsOutput<B> {
 /// # Shapes
 /// - `map`: `[B, C, H, W]`
 /// - output: `[B, H·W, C]`
-fn map_to_rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 3> {
+pub(super) fn map_to_rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 3> {
     let [b, c, h, w] = map.dims();
     map.reshape([b, c, h * w]).swap_dims(1, 2)
 }

@@ -12,7 +12,7 @@ use burn::{
     prelude::*,
 };
 
-use super::position_encoding::RandomPositionEncoding;
+use super::{model::map_to_rows, position_encoding::RandomPositionEncoding};
 use crate::ops::{LayerNorm2d, LayerNorm2dConfig, gelu};
 
 /// Sizes of a [`PromptEncoder`].
@@ -77,6 +77,15 @@ pub struct Points<B: Backend> {
     pub labels: Tensor<B, 2, Int>,
 }
 
+/// A prompt as the mask decoder reads it.
+#[derive(Clone, Debug)]
+pub struct PromptEmbeddings<B: Backend> {
+    /// Tokens of points, boxes or an outside model, `[B, n, D]`; none beside a lone mask.
+    pub sparse: Option<Tensor<B, 3>>,
+    /// Added to the image embedding, `[B, H·W, D]` or `[1, 1, D]` (no mask).
+    pub dense: Tensor<B, 3>,
+}
+
 impl PromptEncoderConfig {
     /// Builds the encoder with fresh weights; `width` is the decoder's width.
     pub fn init<B: Backend>(&self, width: usize, device: &B::Device) -> PromptEncoder<B> {
@@ -137,6 +146,37 @@ impl<B: Backend> PromptEncoder<B> {
         Tensor::cat(vec![tokens, end], 1)
     }
 
+    /// Embeds any combination of points (a box counts as two) and a mask.
+    ///
+    /// # Shapes
+    /// - `points`: `[B, N]` points
+    /// - `mask`: `[B, 1, 4H, 4W]`, logits on the decoder's output grid
+    pub fn forward(
+        &self,
+        points: Option<Points<B>>,
+        mask: Option<Tensor<B, 4>>,
+        image_size: usize,
+    ) -> PromptEmbeddings<B> {
+        PromptEmbeddings {
+            sparse: points.map(|points| self.points(points, image_size)),
+            dense: match mask {
+                Some(mask) => map_to_rows(self.mask(mask)),
+                None => self.no_mask(),
+            },
+        }
+    }
+
+    /// The embeddings of tokens from outside, beside no mask.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[B, n, D]`
+    pub fn tokens(&self, tokens: Tensor<B, 3>) -> PromptEmbeddings<B> {
+        PromptEmbeddings {
+            sparse: Some(tokens),
+            dense: self.no_mask(),
+        }
+    }
+
     /// Tokens of a frame without a prompt: a missing point and the padding that follows points.
     ///
     /// # Shapes
@@ -161,11 +201,9 @@ impl<B: Backend> PromptEncoder<B> {
     /// Dense embedding in the absence of a mask; it broadcasts over batch and space.
     ///
     /// # Shapes
-    /// - output: `[1, D, 1, 1]`
-    pub fn no_mask(&self) -> Tensor<B, 4> {
-        let embedding = self.no_mask_embed.weight.val();
-        let width = embedding.dims()[1];
-        embedding.reshape([1, width, 1, 1])
+    /// - output: `[1, 1, D]`
+    pub fn no_mask(&self) -> Tensor<B, 3> {
+        self.no_mask_embed.weight.val().unsqueeze()
     }
 
     /// Position encoding of the image embedding's cells.

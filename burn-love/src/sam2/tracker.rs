@@ -98,16 +98,17 @@ impl<'a, B: Backend> Tracker<'a, B> {
         prompt: Prompt<B>,
     ) -> (TrackSession<'a, B>, FrameOutput<B>) {
         let (model, config) = (self.model, &self.config);
-        let sparse = match prompt {
-            Prompt::Tokens(tokens) => tokens,
-            Prompt::Points(points) => model.sam_prompt_encoder.points(points, model.config.image_size),
+        let encoder = &model.sam_prompt_encoder;
+        let prompt = match prompt {
+            Prompt::Tokens(tokens) => encoder.tokens(tokens),
+            Prompt::Points(points) => encoder.forward(Some(points), None, model.config.image_size),
         };
         let selection = match (config.prompted_multimask, config.prompted_stability) {
             (true, _) => MaskSelection::Candidates,
             (false, true) => MaskSelection::StableSingle,
             (false, false) => MaskSelection::Single,
         };
-        let heads = model.decode(model.unconditioned(features), features, sparse, selection);
+        let heads = model.decode(model.unconditioned(features), features, prompt, selection);
         let frame = self.remember(
             features,
             heads,
@@ -166,8 +167,9 @@ impl<B: Backend> TrackSession<'_, B> {
         } else {
             MaskSelection::StableSingle
         };
-        let sparse = model.sam_prompt_encoder.no_points(batch);
-        let heads = model.decode(embedding, features, sparse, selection);
+        let encoder = &model.sam_prompt_encoder;
+        let prompt = encoder.tokens(encoder.no_points(batch));
+        let heads = model.decode(embedding, features, prompt, selection);
         let gate = self.tracker.config.tracked_object_gate;
         let frame = self.tracker.remember(features, heads, gate, false);
         self.bank.push(frame.memory);

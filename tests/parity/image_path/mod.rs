@@ -70,11 +70,11 @@ fn check<B: Backend>(fixture: &Fixture, model: &Sam2<B>, device: &B::Device) -> 
         }
     }
 
-    let sparse = model
+    let prompt = model
         .sam_prompt_encoder
-        .points(points(fixture, "points.", device), 96);
+        .forward(Some(points(fixture, "points.", device)), None, 96);
     let embedding = model.unconditioned(&features);
-    let output = model.decode(embedding, &features, sparse, MaskSelection::Candidates);
+    let output = model.decode(embedding, &features, prompt, MaskSelection::Candidates);
     let expected: Tensor<B, 4> = fixture.tensor("gated.mask", device);
     for image in 0..2 {
         // One by one: an emptied mask's −1024 would hide the other's error.

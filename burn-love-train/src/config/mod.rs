@@ -80,20 +80,9 @@ pub struct TrainConfig {
     pub validate_every: usize,
     /// Optimizer steps between lines of the log.
     pub log_every: usize,
-    /// Whether SAM 2's mask decoder learns.
-    pub mask_decoder: bool,
-    /// Whether SAM 2's prompt encoder learns.
-    pub prompt_encoder: bool,
-    /// Whether SAM 2's image encoder learns.
-    pub image_encoder: bool,
-    /// Whether SAM 2's memory learns.
-    pub memory: bool,
-    /// Whether the audio encoder learns.
-    pub audio_encoder: bool,
-    /// Whether the vision encoder learns.
-    pub vision_encoder: bool,
-    /// Whether the text encoder learns.
-    pub text_encoder: bool,
+    /// Which parts of the model learn.
+    #[serde(flatten)]
+    pub trainable: Trainable,
 }
 
 /// Which rows are used.
@@ -142,11 +131,7 @@ impl Config {
                 lambda_object: 0.5,
                 dice_scale: 1.0,
                 tracked_frames: 1,
-                image_encoder: true,
-                memory: true,
-                audio_encoder: true,
-                vision_encoder: true,
-                text_encoder: true,
+                trainable: Trainable::ALL,
                 ..TrainConfig::paper()
             },
             data: DataConfig { include_null: true },
@@ -186,26 +171,7 @@ impl TrainConfig {
             keep_checkpoints: 2,
             validate_every: 0,
             log_every: 10,
-            mask_decoder: true,
-            prompt_encoder: true,
-            image_encoder: false,
-            memory: false,
-            audio_encoder: false,
-            vision_encoder: false,
-            text_encoder: false,
-        }
-    }
-
-    /// Which parts of the model learn.
-    pub fn trainable(&self) -> Trainable {
-        Trainable {
-            mask_decoder: self.mask_decoder,
-            prompt_encoder: self.prompt_encoder,
-            image_encoder: self.image_encoder,
-            memory: self.memory,
-            audio_encoder: self.audio_encoder,
-            vision_encoder: self.vision_encoder,
-            text_encoder: self.text_encoder,
+            trainable: Trainable::PAPER,
         }
     }
 

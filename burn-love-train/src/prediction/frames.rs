@@ -1,4 +1,4 @@
-//! Frames from a folder, in natural order.
+//! Frames from a folder, in natural order; one by one or all at once.
 
 use std::{
     fs,
@@ -12,30 +12,66 @@ use crate::{
     samples::SampleError,
 };
 
-/// Reads the `.jpg`, `.jpeg` and `.png` files of a folder as frames of one clip. Numbers in names count as numbers, so
-/// `2.jpg` comes before `10.jpg`.
+/// The `.jpg`, `.jpeg` and `.png` files of a folder as frames of one clip, decoded when they are asked for. Numbers in
+/// names count as numbers, so `2.jpg` comes before `10.jpg`.
+#[derive(Debug, Clone)]
+pub struct FrameFolder {
+    paths: Vec<PathBuf>,
+    size: (u32, u32),
+}
+
+impl FrameFolder {
+    /// Lists the folder and decodes the first frame.
+    ///
+    /// # Errors
+    /// If the folder is missing or holds no frames, or the first one cannot be decoded; the error names the file.
+    pub fn open(folder: &Path) -> Result<Self, SampleError> {
+        let mut paths = frame_files(folder)?;
+        if paths.is_empty() {
+            return Err(wrong(folder, ".jpg or .png frames", "none"));
+        }
+        paths.sort_by_cached_key(|path| natural(path));
+        let size = decode(&paths[0])?.dimensions();
+        Ok(Self { paths, size })
+    }
+
+    /// How many frames there are; at least one.
+    #[allow(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Width and height of every frame, in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    /// Decodes a frame.
+    ///
+    /// # Errors
+    /// If it cannot be decoded or is of another size than the first; the error names the file.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    pub fn read(&self, index: usize) -> Result<RgbImage, SampleError> {
+        let path = &self.paths[index];
+        let frame = decode(path)?;
+        if frame.dimensions() != self.size {
+            let expected = format!("{} pixels, as in the first frame", size_text(self.size));
+            return Err(wrong(path, expected, size_text(frame.dimensions())));
+        }
+        Ok(frame)
+    }
+}
+
+/// All frames of a [`FrameFolder`].
 ///
 /// # Errors
 /// If the folder is missing or holds no frames, or a frame cannot be decoded or is of another size than the first; the
 /// error names the file.
 pub fn read_frames(folder: &Path) -> Result<Vec<RgbImage>, SampleError> {
-    let mut paths = frame_files(folder)?;
-    if paths.is_empty() {
-        return Err(wrong(folder, ".jpg or .png frames", "none"));
-    }
-    paths.sort_by_cached_key(|path| natural(path));
-    let mut frames: Vec<RgbImage> = Vec::with_capacity(paths.len());
-    for path in &paths {
-        let frame = decode(path)?;
-        if let Some(first) = frames.first()
-            && first.dimensions() != frame.dimensions()
-        {
-            let expected = format!("{} pixels, as in the first frame", size_text(first.dimensions()));
-            return Err(wrong(path, expected, size_text(frame.dimensions())));
-        }
-        frames.push(frame);
-    }
-    Ok(frames)
+    let folder = FrameFolder::open(folder)?;
+    (0..folder.len()).map(|index| folder.read(index)).collect()
 }
 
 fn frame_files(folder: &Path) -> Result<Vec<PathBuf>, SampleError> {

@@ -7,7 +7,7 @@ mod predict;
 mod tests;
 mod write;
 
-pub use frames::read_frames;
+pub use frames::{FrameFolder, read_frames};
 pub use overlay::{OBJECT_COLOUR, TRUTH_COLOUR, contact_sheet, outline, overlay};
 pub use predict::{FramePrediction, PredictRequest, Prediction, SoundFile, Timings, predict};
 pub use write::Format;

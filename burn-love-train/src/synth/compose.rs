@@ -7,9 +7,10 @@ use rand::{
 
 use super::{
     SynthConfig,
+    cast::Cast,
     class::{Class, Shape, Surface},
     language::{Hear, Meaning, Template},
-    plan::{Cast, Demand, NullCause, Unit, UnitPlan, plan_again},
+    plan::{Demand, NullCause, Unit, UnitPlan, plan_again},
     scene::{Classes, Ears, Item, Voice, random_items, random_voices, voice_of},
 };
 

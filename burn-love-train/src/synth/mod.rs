@@ -10,6 +10,7 @@
 //!
 //! Every clip has a seed of its own, made from (seed, split, clip), so the files do not depend on the thread count.
 
+mod cast;
 mod class;
 mod compose;
 mod config;
@@ -23,6 +24,7 @@ mod paint;
 mod plan;
 mod raster;
 mod scene;
+mod shares;
 mod solver;
 mod sound;
 #[cfg(test)]

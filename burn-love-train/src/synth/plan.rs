@@ -1,56 +1,17 @@
-//! What the clips of a split are to say: shares of templates, twins and nulls.
+//! What the clips of a split are to say: templates by their shares, twins and nulls.
 //!
-//! Templates are drawn by how far they lag behind their share, so that a split of any size follows the shares closely,
-//! and positive and null rows use the same words equally often.
+//! Positive and null rows use the same words equally often.
 
-use rand::{
-    Rng,
-    seq::{IndexedRandom, SliceRandom},
-};
+use rand::{Rng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{
     SynthConfig,
+    cast::{Cast, choose_cast},
     language::{Hear, Kind, Template},
+    shares::{Shares, templates},
 };
 use crate::data::Split;
-
-const SHAPE: Template = Template::vision(true, false, false);
-const SURFACE: Template = Template::vision(false, true, false);
-const COLOUR: Template = Template::vision(false, false, true);
-
-/// Shares of the templates in percent: vision 25, audio 30, audio and vision 30, time 15.
-const SHARES: [(Template, f64); 19] = [
-    (SHAPE, 5.0),
-    (SURFACE, 4.0),
-    (COLOUR, 4.0),
-    (Template::vision(true, false, true), 4.0),
-    (Template::vision(true, true, false), 5.0),
-    (Template::vision(false, true, true), 3.0),
-    (Template::sound(Hear::Loudest), 9.0),
-    (Template::sound(Hear::Quietest), 7.0),
-    (Template::sound(Hear::Sounding), 6.0),
-    (Template::sound(Hear::Silent), 8.0),
-    (SHAPE.with(Hear::Sounding), 6.0),
-    (SURFACE.with(Hear::Sounding), 5.4),
-    (COLOUR.with(Hear::Sounding), 5.0),
-    (SHAPE.with(Hear::Silent), 5.0),
-    (SURFACE.with(Hear::Silent), 4.6),
-    (COLOUR.with(Hear::Silent), 4.0),
-    (Template::sound(Hear::Longest), 5.0),
-    (Template::sound(Hear::Shortest), 5.0),
-    (Template::sound(Hear::Throughout), 5.0),
-];
-
-/// Shares of the order templates beside [`SHARES`], where they are asked for.
-const ORDER_SHARES: [(Template, f64); 2] = [
-    (Template::sound(Hear::First), 6.0),
-    (Template::sound(Hear::Last), 6.0),
-];
-
-/// Of the null rows that state a look and a sound, this share names an absent look; the others a look of objects
-/// whose sound is not as stated. With it the three sorts of nulls together use each template as positive rows do.
-const ABSENT_SHARE: f64 = 0.3;
 
 /// Share of null rows in train and val.
 const NULL_SHARE: f64 = 0.12;
@@ -80,106 +41,6 @@ impl NullCause {
             Self::Silent => 's',
             Self::Muted => 'm',
             Self::Swapped => 'c',
-        }
-    }
-}
-
-/// How many objects a scene has, and how many of them sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cast {
-    /// Objects.
-    pub objects: usize,
-    /// Objects that sound at some time.
-    pub sounding: usize,
-}
-
-/// All casts with their weights.
-const CASTS: [(Cast, f64); 8] = [
-    (
-        Cast {
-            objects: 2,
-            sounding: 1,
-        },
-        5.0,
-    ),
-    (
-        Cast {
-            objects: 2,
-            sounding: 2,
-        },
-        5.0,
-    ),
-    (
-        Cast {
-            objects: 3,
-            sounding: 1,
-        },
-        15.0,
-    ),
-    (
-        Cast {
-            objects: 3,
-            sounding: 2,
-        },
-        20.0,
-    ),
-    (
-        Cast {
-            objects: 3,
-            sounding: 3,
-        },
-        5.0,
-    ),
-    (
-        Cast {
-            objects: 4,
-            sounding: 1,
-        },
-        13.0,
-    ),
-    (
-        Cast {
-            objects: 4,
-            sounding: 2,
-        },
-        22.0,
-    ),
-    (
-        Cast {
-            objects: 4,
-            sounding: 3,
-        },
-        15.0,
-    ),
-];
-
-impl Cast {
-    fn silent(self) -> usize {
-        self.objects - self.sounding
-    }
-
-    /// Whether a scene with this cast can have a minimal expression of the template.
-    pub fn affords(self, template: Template) -> bool {
-        match template.hear {
-            None => self.objects > 2 || template.count() < 2,
-            Some(Hear::Sounding) if template.has_looks() => self.sounding >= 2 && self.silent() >= 1,
-            Some(Hear::Silent) if template.has_looks() => self.silent() >= 2 && self.sounding >= 1,
-            Some(Hear::Sounding) => self.sounding == 1,
-            Some(Hear::Silent) => self.silent() == 1,
-            Some(Hear::Throughout) => self.sounding >= 1,
-            Some(_) => self.sounding >= 2,
-        }
-    }
-
-    /// Whether a scene with this cast can make the template refer to nothing for this cause.
-    fn affords_null(self, template: Template, cause: NullCause) -> bool {
-        match (cause, template.hear) {
-            (NullCause::Absent, Some(Hear::Silent)) => self.silent() >= 1,
-            (NullCause::Absent, _) => true,
-            (NullCause::Silent, Some(Hear::Silent)) if !template.has_looks() => self.silent() == 0,
-            (NullCause::Silent, Some(Hear::Throughout)) => self.sounding >= 1,
-            (NullCause::Silent, _) => self.sounding >= 2 && self.silent() >= 2,
-            (NullCause::Muted | NullCause::Swapped, _) => self.affords(template),
         }
     }
 }
@@ -252,89 +113,11 @@ pub struct UnitPlan {
     pub unit: Unit,
 }
 
-/// Draws templates by how far each lags behind its share.
-struct Shares {
-    entries: Vec<(Template, f64, f64)>,
-    drawn: f64,
-}
-
-impl Shares {
-    fn new(weights: impl IntoIterator<Item = (Template, f64)>) -> Self {
-        let entries: Vec<_> = weights.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
-        let sum: f64 = entries.iter().map(|(_, weight)| weight).sum();
-        Self {
-            entries: entries
-                .into_iter()
-                .map(|(t, weight)| (t, weight / sum, 0.0))
-                .collect(),
-            drawn: 0.0,
-        }
-    }
-
-    /// Those that null rows of a cause are drawn from.
-    fn of_null(all: &[(Template, f64)], cause: NullCause) -> Self {
-        Self::new(all.iter().map(|(template, weight)| {
-            let presence =
-                matches!(template.hear, Some(Hear::Sounding | Hear::Silent)) && template.has_looks();
-            let share = match (cause, template.hear) {
-                (NullCause::Absent, None) => 1.0,
-                (NullCause::Absent, _) if presence => ABSENT_SHARE,
-                (NullCause::Silent, _) if presence => 1.0 - ABSENT_SHARE,
-                (NullCause::Silent, Some(Hear::Silent | Hear::Throughout)) => 1.0,
-                (NullCause::Muted | NullCause::Swapped, Some(Hear::Silent | Hear::Throughout)) => 0.0,
-                (NullCause::Muted | NullCause::Swapped, Some(_)) if !presence => 1.0,
-                _ => 0.0,
-            };
-            (*template, weight * share)
-        }))
-    }
-
-    fn draw(&mut self, rng: &mut impl Rng, allowed: impl Fn(Template) -> bool) -> Option<Template> {
-        const AHEAD: f64 = 6.0;
-        let lag = |(_, share, count): &(Template, f64, f64)| {
-            (share * (self.drawn + AHEAD) - count).max(1e-3 * share)
-        };
-        let open: Vec<usize> = (0..self.entries.len())
-            .filter(|i| allowed(self.entries[*i].0))
-            .collect();
-        let chosen = *open.choose_weighted(rng, |i| lag(&self.entries[*i])).ok()?;
-        let template = self.entries[chosen].0;
-        self.count(template);
-        Some(template)
-    }
-
-    /// Takes note of a row of the template.
-    fn count(&mut self, template: Template) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.0 == template) {
-            entry.2 += 1.0;
-            self.drawn += 1.0;
-        }
-    }
-}
-
 /// Whether a clip that has `rows` may have another one of `template`.
 fn fits_beside(template: Template, rows: &[Demand]) -> bool {
     let same = rows.iter().filter(|row| row.template == template).count();
     // With a sound, two looks of the same sort would need more objects than there are.
     same < if template.hear.is_none() { 2 } else { 1 }
-}
-
-/// The templates that positive rows are drawn from, with their shares.
-pub fn templates(config: &SynthConfig) -> Vec<(Template, f64)> {
-    let order = ORDER_SHARES.iter().filter(|_| config.order_expressions);
-    SHARES.iter().chain(order).copied().collect()
-}
-
-fn choose_cast(rng: &mut impl Rng, fits: impl Fn(Cast) -> bool) -> Cast {
-    let open: Vec<_> = CASTS.iter().filter(|(cast, _)| fits(*cast)).collect();
-    let chosen = open.choose_weighted(rng, |(_, weight)| *weight);
-    chosen.map_or(
-        Cast {
-            objects: 4,
-            sounding: 2,
-        },
-        |(cast, _)| *cast,
-    )
 }
 
 struct Planner<'a, R> {
@@ -393,9 +176,8 @@ impl<'a, R: Rng> Planner<'a, R> {
             let afford = |cast: Cast| {
                 let others = self
                     .silent
-                    .entries
-                    .iter()
-                    .filter(|(t, ..)| cast.affords_null(*t, NullCause::Silent));
+                    .templates()
+                    .filter(|t| cast.affords_null(*t, NullCause::Silent));
                 cast.affords_null(template, *cause) && others.count() >= silent
             };
             cast = Some(match cast {

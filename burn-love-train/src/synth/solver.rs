@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SynthConfig, SynthError,
+    cast::Cast,
     graph::{ObjectGraph, SceneGraph},
     language::{Hear, Meaning},
-    plan::{Cast, templates},
     scene::{Ears, referents, voice_of},
+    shares::templates,
 };
 use crate::data::{RefAvs, Split};
 

@@ -211,7 +211,7 @@ impl TrainRun {
             report.complete(path)?;
             model = loaded;
         }
-        let trainable = config.train.trainable();
+        let trainable = config.train.trainable;
         Ok(LoveLearner {
             model: model.freeze(&trainable),
             objective: Objective::new(&config.train),
@@ -287,7 +287,7 @@ pub fn load_model<B: Backend>(
 
 /// Parameters of a config's model, and how many of them learn.
 pub fn parameter_counts<B: AutodiffBackend>(config: &Config, device: &B::Device) -> (usize, usize) {
-    let model = config.model.init::<B>(device).freeze(&config.train.trainable());
+    let model = config.model.init::<B>(device).freeze(&config.train.trainable);
     (model.num_params(), trainable_parameters(&model))
 }
 

@@ -11,7 +11,6 @@ use crate::{
 
 /// Which parts learn. The fusion always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Trainable {
     /// SAM 2's mask decoder.
     pub mask_decoder: bool,

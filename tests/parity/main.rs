@@ -8,9 +8,12 @@ mod memory_attention;
 mod memory_encoder;
 mod neck;
 mod presets;
+mod session;
 mod track;
 mod track_points;
 mod track_token;
+mod video_postprocess;
+mod video_session;
 
 /// The backend of the exact cases.
 type Cpu = burn_flex::Flex;

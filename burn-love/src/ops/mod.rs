@@ -16,4 +16,4 @@ pub use attention::attention;
 pub use constants::constant;
 pub use gelu::gelu;
 pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig, layer_norm};
-pub use resize::{resize_bicubic, resize_bilinear};
+pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};

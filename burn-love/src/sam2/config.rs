@@ -55,7 +55,13 @@ pub struct MemoryConfig {
     /// Frames with spatial memories: the prompted one and the most recent `frames − 1`.
     #[config(default = 7)]
     pub frames: usize,
-    /// Most object pointers a frame attends to, the prompted frame's among them.
+    /// Most prompted frames a frame attends to, at least 2; 0 stands for all.
+    #[config(default = 0)]
+    pub max_conditioning_frames: usize,
+    /// Spatial memories are of the last frame and of every n-th one before it.
+    #[config(default = 1)]
+    pub temporal_stride: usize,
+    /// Most object pointers of tracked frames, plus one, that a frame attends to; those of prompted frames come on top.
     #[config(default = 16)]
     pub max_object_pointers: usize,
     /// Scale of the mask's probability before it is encoded.

@@ -4,6 +4,7 @@
 //! [`Sam2Config`]; fields are named after the checkpoints' keys, exceptions stand in [`keys`].
 
 pub mod attention;
+pub mod components;
 pub mod config;
 pub mod fpn_neck;
 pub mod hiera;
@@ -20,11 +21,16 @@ pub mod prompt_encoder;
 pub mod rope;
 pub mod tracker;
 pub mod two_way_transformer;
+pub mod video_session;
 
 pub use config::{EMBEDDING_STRIDE, MemoryConfig, Sam2Config};
 pub use fpn_neck::{ImageEncoder, NeckFeatures};
 pub use keys::to_checkpoint;
 pub use mask_decoder::{HighResFeatures, MaskSelection};
-pub use model::{ImageFeatures, NO_OBJECT_LOGIT, Sam2, SamHeadsOutput};
+pub use memory_bank::Direction;
+pub use model::{ImageFeatures, MaskAsOutput, NO_OBJECT_LOGIT, Sam2, SamHeadsOutput};
 pub use prompt_encoder::{PointLabel, Points, PromptEmbeddings};
 pub use tracker::{FrameOutput, Prompt, TrackSession, Tracker, TrackerConfig};
+pub use video_session::{
+    FrameMasks, History, ObjectId, ObjectMask, PointPrompt, VideoConfig, VideoError, VideoSession,
+};

@@ -25,7 +25,7 @@ use super::{
     prompt_encoder::{PromptEmbeddings, PromptEncoder},
     rope::RotaryTable,
 };
-use crate::ops::resize_bilinear;
+use crate::ops::{resize_bilinear, resize_bilinear_antialias};
 
 /// Logit of every pixel of a frame in which the object is not.
 pub const NO_OBJECT_LOGIT: f64 = -1024.0;
@@ -118,6 +118,17 @@ pub struct SamHeadsOutput<B: Backend> {
     pub object_score: Tensor<B, 2>,
     /// Output token of the mask, from which the object pointer is made, `[B, D]`.
     pub mask_token: Tensor<B, 2>,
+}
+
+/// What follows from a mask that is taken as the truth.
+#[derive(Clone, Debug)]
+pub struct MaskAsOutput<B: Backend> {
+    /// Logits at a quarter of the image's resolution, `[B, 1, h, w]`.
+    pub low_res_logits: Tensor<B, 4>,
+    /// ±10, `[B, 1]`.
+    pub object_score: Tensor<B, 2>,
+    /// Object pointer, `[B, D]`.
+    pub pointer: Tensor<B, 2>,
 }
 
 impl Sam2Config {
@@ -271,19 +282,53 @@ impl<B: Backend> Sam2<B> {
     /// - `present`: `[B, 1]`, 1 where the object is there and 0 where not
     pub fn object_pointer(&self, mask_token: Tensor<B, 2>, present: Tensor<B, 2>) -> Tensor<B, 2> {
         let pointer = self.obj_ptr_proj.forward(mask_token);
+        self.pointer_if(present, pointer)
+    }
+
+    /// The pointer where `present` is 1, that of an absent object where it is 0.
+    fn pointer_if(&self, present: Tensor<B, 2>, pointer: Tensor<B, 2>) -> Tensor<B, 2> {
         pointer * present.clone() + (present.neg() + 1.0) * self.no_obj_ptr.val()
+    }
+
+    /// Takes a mask as the truth about a frame: its logits are ±10, and the decoder only makes the object pointer.
+    ///
+    /// # Shapes
+    /// - `mask`: `[B, 1, S, S]` with `S = config.image_size`, 1 inside and 0 outside
+    pub fn mask_as_output(&self, features: &ImageFeatures<B>, mask: Tensor<B, 4>) -> MaskAsOutput<B> {
+        const SCALE: f64 = 20.0;
+        const BIAS: f64 = -10.0;
+        let [b, _, h, w] = mask.dims();
+        let encoder = &self.sam_prompt_encoder;
+        let prompt = PromptEmbeddings {
+            sparse: Some(encoder.no_points(b)),
+            dense: map_to_rows(encoder.mask(self.mask_downsample.forward(mask.clone()))),
+        };
+        // As upstream, the embedding of a frame without memories is not marked as such here.
+        let embedding = map_to_rows(features.neck.stride16.clone());
+        let heads = self.decode(embedding, features, prompt, MaskSelection::Single);
+        let pointer = self.object_pointer(heads.mask_token.clone(), heads.present());
+
+        let area = mask.clone().reshape([b, h * w]).sum_dim(1);
+        let present = area.greater_elem(0.0).float();
+        let pointer = self.pointer_if(present.clone(), pointer);
+        MaskAsOutput {
+            low_res_logits: resize_bilinear_antialias(mask * SCALE + BIAS, [h / 4, w / 4]),
+            object_score: present * SCALE + BIAS,
+            pointer,
+        }
     }
 
     /// Spatial memory of a frame.
     ///
     /// # Shapes
+    /// - `embedding`: `[B, D, H, W]`, not conditioned on memories
     /// - `logits`: `[B, 1, h, w]`, low resolution
     /// - `present`: `[B, 1]`, 1 where the object is there and 0 where not
     /// - `binarize`: whether the mask is encoded as 0 and 1, as on prompted frames, or as a probability
     /// - output: `[B, H·W, C]`
     pub fn encode_memory(
         &self,
-        features: &ImageFeatures<B>,
+        embedding: Tensor<B, 4>,
         logits: Tensor<B, 4>,
         present: Tensor<B, 2>,
         binarize: bool,
@@ -295,7 +340,7 @@ impl<B: Backend> Sam2<B> {
             sigmoid(logits)
         };
         let mask = mask * self.config.memory.mask_scale + self.config.memory.mask_bias;
-        let memory = self.memory_encoder.forward(features.neck.stride16.clone(), mask);
+        let memory = self.memory_encoder.forward(embedding, mask);
         let memory = map_to_rows(memory);
         match &self.no_obj_embed_spatial {
             Some(absent) => {

@@ -1,7 +1,8 @@
-//! Tracking one object through a video: prompted on the first frame, then carried forward by memory.
+//! Tracking without interaction: a batch of objects, each prompted on the first frame of its video, carried forward by
+//! memory. It has gradients; SAM2-LOVE trains and infers with it.
 //!
-//! SAM 2, `sam2_base.py: track_step` and `sam2_video_predictor.py`, for one object and forward propagation.
-//! Hole filling, which upstream does on CUDA only, is left out.
+//! SAM 2, `sam2_base.py: track_step`, for prompts on the first frame and forward propagation. The
+//! [`VideoSession`](super::VideoSession) does the rest.
 
 use burn::{
     prelude::*,
@@ -10,7 +11,7 @@ use burn::{
 
 use super::{
     mask_decoder::MaskSelection,
-    memory_bank::{FrameMemory, MemoryBank},
+    memory_bank::{Direction, FrameMemory, MemoryBank, Viewpoint},
     model::{ImageFeatures, Sam2, SamHeadsOutput},
     prompt_encoder::Points,
 };
@@ -63,6 +64,7 @@ pub struct Tracker<'a, B: Backend> {
 pub struct TrackSession<'a, B: Backend> {
     tracker: Tracker<'a, B>,
     bank: MemoryBank<B>,
+    next: usize,
 }
 
 /// The object in one frame.
@@ -115,9 +117,12 @@ impl<'a, B: Backend> Tracker<'a, B> {
             config.prompted_object_gate,
             config.binarize_prompted,
         );
+        let mut bank = MemoryBank::default();
+        bank.condition(0, frame.memory);
         let session = TrackSession {
             tracker: self.clone(),
-            bank: MemoryBank::new(model, frame.memory, config.frames),
+            bank,
+            next: 1,
         };
         (session, frame.output)
     }
@@ -135,9 +140,12 @@ impl<'a, B: Backend> Tracker<'a, B> {
         } else {
             (heads.low_res_logits, heads.object_score.ones_like())
         };
-        let spatial = self
-            .model
-            .encode_memory(features, logits.clone(), present.clone(), binarize);
+        let spatial = self.model.encode_memory(
+            features.neck.stride16.clone(),
+            logits.clone(),
+            present.clone(),
+            binarize,
+        );
         Remembered {
             memory: FrameMemory {
                 spatial: if self.config.round_memory {
@@ -161,7 +169,12 @@ impl<B: Backend> TrackSession<'_, B> {
     pub fn step(&mut self, features: &ImageFeatures<B>) -> FrameOutput<B> {
         let model = self.tracker.model;
         let [batch, _, _, _] = features.neck.stride16.dims();
-        let embedding = model.conditioned(features, self.bank.memories(model));
+        let at = Viewpoint {
+            frame: self.next,
+            direction: Direction::Forward,
+            frames: self.tracker.config.frames,
+        };
+        let embedding = model.conditioned(features, self.bank.memories(model, at));
         let selection = if model.config.memory.multimask_tracking {
             MaskSelection::Candidates
         } else {
@@ -172,18 +185,20 @@ impl<B: Backend> TrackSession<'_, B> {
         let heads = model.decode(embedding, features, prompt, selection);
         let gate = self.tracker.config.tracked_object_gate;
         let frame = self.tracker.remember(features, heads, gate, false);
-        self.bank.push(frame.memory);
+        self.bank.track(self.next, frame.memory);
+        self.next += 1;
+        self.bank.forget_far_from(self.next, &model.config.memory);
         frame.output
     }
 
     /// Index of the frame that [`step`](Self::step) takes next; the prompted one has index 0.
     pub fn next_frame(&self) -> usize {
-        self.bank.next_frame()
+        self.next
     }
 }
 
 /// Rounds to the nearest bf16 and keeps the type.
-fn round_to_bf16<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+pub(super) fn round_to_bf16<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     // DEVIATION: without bf16 on the device (WebGPU) memories stay f32, a little more exact than upstream's.
     if !B::supports_dtype(&x.device(), DType::BF16) {
         return x;

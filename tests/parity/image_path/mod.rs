@@ -18,6 +18,18 @@ pub fn config() -> Sam2Config {
         .with_memory(MemoryConfig::new().with_frames(4).with_max_object_pointers(5))
 }
 
+/// The same model with the flags of 2.0.
+pub fn config_2_0() -> Sam2Config {
+    let memory = config().memory;
+    config().with_memory(
+        memory
+            .with_no_object_embedding(false)
+            .with_pointer_time_encoding(false)
+            .with_pointer_time_projection(false)
+            .with_pointer_time_signed(false),
+    )
+}
+
 /// Points of a fixture.
 pub fn points<B: Backend>(fixture: &Fixture, prefix: &str, device: &B::Device) -> Points<B> {
     let labels: Tensor<B, 2> = fixture.tensor(&format!("{prefix}labels"), device);

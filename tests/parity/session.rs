@@ -1,0 +1,132 @@
+//! Shared by the video session cases: the same interaction as `session.py`, every answer compared.
+
+use burn::prelude::*;
+use burn_love::sam2::{
+    Direction, FrameMasks, ImageFeatures, PointLabel, PointPrompt, Sam2, Sam2Config, VideoConfig,
+    VideoSession, to_checkpoint,
+};
+use burn_love_tests::{Fixture, assert_close};
+
+use crate::{TRACKED, report};
+
+/// Frames of the clip.
+const FRAMES: usize = 12;
+
+/// Height and width that prompts and masks refer to.
+const VIDEO: [usize; 2] = [72, 104];
+
+/// A clip, its model and what the reference said.
+struct Interaction<'a, B: Backend> {
+    fixture: Fixture,
+    session: VideoSession<'a, B>,
+    features: Vec<ImageFeatures<B>>,
+    device: B::Device,
+    errors: Vec<f64>,
+}
+
+/// Repeats the interaction and bounds the error of every mask and score.
+pub fn check<B: Backend>(name: &'static str, config: &Sam2Config, video: VideoConfig, device: &B::Device) {
+    let fixture = Fixture::load(name);
+    let model: Sam2<B> = fixture.load_into(config.init(device), to_checkpoint);
+    let model = model.cache_constants();
+    let images = fixture.images::<B>("pixels", device);
+    let features = (0..FRAMES)
+        .map(|i| model.forward_image(images.clone().narrow(0, i, 1)))
+        .collect();
+    let mut run = Interaction {
+        session: VideoSession::new(&model, video),
+        features,
+        fixture,
+        device: device.clone(),
+        errors: Vec::new(),
+    };
+    run.all();
+    report(name, &run.errors);
+}
+
+impl<B: Backend> Interaction<'_, B> {
+    fn all(&mut self) {
+        let click = PointPrompt::new().point([40.0, 30.0], PointLabel::Positive);
+        self.points("click", 2, 1, click);
+        let second = PointPrompt::new()
+            .point([88.0, 60.0], PointLabel::Negative)
+            .keep_previous();
+        self.points("second", 2, 1, second);
+        self.points("box", 4, 2, PointPrompt::new().bounds([20.0, 15.0, 70.0, 55.0]));
+        let mask = self.fixture.tensor("mask", &self.device);
+        let masks = self.session.add_mask(9, &self.features[9], 2, mask).unwrap();
+        self.prompted("mask", 2, masks);
+
+        let first = self.session.first_prompted_frame().unwrap();
+        assert_eq!(first, 2);
+        self.track("forward", first..FRAMES, Direction::Forward, &[1, 2]);
+
+        let refine = PointPrompt::new().point([55.0, 40.0], PointLabel::Positive);
+        self.points("refine", 7, 1, refine);
+        let late = PointPrompt::new()
+            .bounds([10.0, 30.0, 60.0, 70.0])
+            .point([30.0, 50.0], PointLabel::Positive);
+        self.points("late", 6, 3, late);
+        self.track("backward", (0..8).rev(), Direction::Backward, &[1, 2, 3]);
+
+        self.session.remove_object(2).unwrap();
+        self.track("final", 9..FRAMES, Direction::Forward, &[1, 3]);
+    }
+
+    fn points(&mut self, name: &str, frame: usize, object: u32, prompt: PointPrompt) {
+        let masks = self
+            .session
+            .add_points(frame, &self.features[frame], object, prompt)
+            .unwrap();
+        self.prompted(name, object, masks);
+    }
+
+    fn prompted(&mut self, name: &str, object: u32, masks: FrameMasks<B>) {
+        let index = masks
+            .objects
+            .iter()
+            .position(|mask| mask.object == object)
+            .unwrap();
+        self.close(
+            format!("{name}.logits"),
+            masks.objects[index].low_res_logits.clone(),
+        );
+        self.close(format!("{name}.video"), masks.video_logits().narrow(0, index, 1));
+    }
+
+    fn track(
+        &mut self,
+        name: &str,
+        frames: impl Iterator<Item = usize>,
+        direction: Direction,
+        objects: &[u32],
+    ) {
+        for frame in frames {
+            let masks = self
+                .session
+                .track(frame, &self.features[frame], direction)
+                .unwrap();
+            let found: Vec<u32> = masks.objects.iter().map(|mask| mask.object).collect();
+            assert_eq!(found, objects, "{name}.{frame}");
+            for mask in &masks.objects {
+                let name = format!("{name}.{frame}.{}", mask.object);
+                self.close(format!("{name}.logits"), mask.low_res_logits.clone());
+                self.close(format!("{name}.score"), mask.object_score.clone());
+            }
+            let video = format!("{name}.{frame}.video");
+            if self.fixture.contains(&video) {
+                self.close(video, masks.video_logits());
+            }
+        }
+    }
+
+    fn close<const D: usize>(&mut self, name: String, actual: Tensor<B, D>) {
+        let expected = self.fixture.tensor(&name, &self.device);
+        self.errors.push(assert_close(&name, actual, expected, TRACKED));
+    }
+}
+
+/// The clip's size and length.
+pub fn video() -> VideoConfig {
+    VideoConfig::new(VIDEO).with_frames(Some(FRAMES))
+}

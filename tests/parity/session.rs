@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use burn_love::sam2::{
-    Direction, FrameMasks, ImageFeatures, PointLabel, PointPrompt, Sam2, Sam2Config, VideoConfig,
+    Direction, FrameMasks, History, ImageFeatures, PointLabel, PointPrompt, Sam2, Sam2Config, VideoConfig,
     VideoSession, to_checkpoint,
 };
 use burn_love_tests::{Fixture, assert_close};
@@ -126,7 +126,9 @@ impl<B: Backend> Interaction<'_, B> {
     }
 }
 
-/// The clip's size and length.
+/// The clip's size and length; everything is kept, as the reference does: the interaction jumps about.
 pub fn video() -> VideoConfig {
-    VideoConfig::new(VIDEO).with_frames(Some(FRAMES))
+    VideoConfig::new(VIDEO)
+        .with_frames(Some(FRAMES))
+        .with_history(History::Full)
 }

@@ -4,10 +4,12 @@
 //! [`Sam2Config`]; fields are named after the checkpoints' keys, exceptions stand in [`keys`].
 
 pub mod attention;
+pub mod components;
 pub mod config;
 pub mod fpn_neck;
 pub mod hiera;
 pub mod hiera_block;
+pub mod image_predictor;
 pub mod keys;
 pub mod mask_decoder;
 pub mod memory_attention;
@@ -23,6 +25,7 @@ pub mod two_way_transformer;
 
 pub use config::{EMBEDDING_STRIDE, MemoryConfig, Sam2Config};
 pub use fpn_neck::{ImageEncoder, NeckFeatures};
+pub use image_predictor::{ImagePredictor, ImagePredictorConfig, ImagePrompt};
 pub use keys::to_checkpoint;
 pub use mask_decoder::{HighResFeatures, MaskSelection};
 pub use model::{ImageFeatures, NO_OBJECT_LOGIT, Sam2, SamHeadsOutput};

@@ -1,7 +1,11 @@
 //! Frames: squashed to a square, normalised per channel.
 
 use ::image::RgbImage;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+use fast_image_resize::{
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image, TypedImage},
+    pixels::F32x3,
+};
 
 /// Mean and standard deviation per channel, of values in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +44,34 @@ pub enum Resampling {
 /// - output: `[3, size, size]`, row by row
 pub fn sam2_pixels(frame: &RgbImage, size: usize) -> Vec<f32> {
     normalised_pixels(frame, size, Resampling::Bicubic, Normalization::IMAGENET)
+}
+
+/// An image as SAM 2's image predictor prepares it: bilinear, ImageNet's statistics.
+///
+/// Unlike a frame of a video it is resampled in floating point: torchvision resizes the tensor, not the picture.
+///
+/// # Shapes
+/// - output: `[3, size, size]`, row by row
+///
+/// # Panics
+/// If the image or `size` is empty.
+pub fn sam2_image_pixels(image: &RgbImage, size: usize) -> Vec<f32> {
+    let (width, height) = image.dimensions();
+    assert!(
+        width > 0 && height > 0 && size > 0,
+        "cannot resize {width}×{height} to {size}²"
+    );
+    let unit = |byte: u8| f32::from(byte) / 255.0;
+    let pixel = |rgb: &[u8]| F32x3::new([unit(rgb[0]), unit(rgb[1]), unit(rgb[2])]);
+    let pixels = image.as_raw().chunks_exact(3).map(pixel).collect();
+    let source = TypedImage::from_pixels(width, height, pixels).expect("an RgbImage holds all its pixels");
+    let mut target = TypedImage::new(size as u32, size as u32);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new()
+        .resize_typed(&source, &mut target, &options)
+        .expect("neither image is empty");
+    let values: Vec<f32> = target.pixels().iter().flat_map(|pixel| pixel.0).collect();
+    planes(&values, size, Normalization::IMAGENET)
 }
 
 /// A frame as Hugging Face's ViT processor prepares it: bilinear, −1 to 1.
@@ -86,11 +118,17 @@ pub fn normalised_pixels(
             .expect("both images are RGB of 8 bits");
         target.into_vec()
     };
+    let values: Vec<f32> = resized.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+    planes(&values, size, normalization)
+}
+
+/// From interleaved values in 0..=1 to normalised planes.
+fn planes(values: &[f32], size: usize, normalization: Normalization) -> Vec<f32> {
     let mut pixels = vec![0.0; 3 * size * size];
     for (c, plane) in pixels.chunks_exact_mut(size * size).enumerate() {
         let (mean, std) = (normalization.mean[c], normalization.std[c]);
-        for (pixel, rgb) in plane.iter_mut().zip(resized.chunks_exact(3)) {
-            *pixel = (f32::from(rgb[c]) / 255.0 - mean) / std;
+        for (pixel, rgb) in plane.iter_mut().zip(values.chunks_exact(3)) {
+            *pixel = (rgb[c] - mean) / std;
         }
     }
     pixels

@@ -7,7 +7,9 @@ mod image;
 mod log_mel;
 mod text;
 
-pub use self::image::{Normalization, Resampling, normalised_pixels, sam2_pixels, vit_pixels};
+pub use self::image::{
+    Normalization, Resampling, normalised_pixels, sam2_image_pixels, sam2_pixels, vit_pixels,
+};
 pub use audio::{SAMPLE_RATE, Waveform};
 pub use log_mel::{EXAMPLE_SECONDS, LogMel, log_mel};
 pub use text::{Tokenizer, Tokens};

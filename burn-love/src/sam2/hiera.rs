@@ -163,13 +163,17 @@ impl<B: Backend> Hiera<B> {
             }
         }
         let window = self.pos_embed_window.val();
-        let [_, _, wh, ww] = window.dims();
+        let [_, c, wh, ww] = window.dims();
         let [h, w] = size;
         assert!(
             h % wh == 0 && w % ww == 0,
             "a grid of {h}×{w} tokens is not a whole number of {wh}×{ww} windows"
         );
-        let tiled = window.repeat(&[1, 1, h / wh, w / ww]);
+        // `repeat` would read the same, but Burn 0.21 sums its gradient over neighbours instead of over copies.
+        let tiled = window
+            .reshape([c, 1, wh, 1, ww])
+            .expand([c, h / wh, wh, w / ww, ww])
+            .reshape([1, c, h, w]);
         (resize_bicubic(background, size) + tiled).permute([0, 2, 3, 1]) // BCHW → BHWC
     }
 }

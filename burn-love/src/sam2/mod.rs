@@ -9,6 +9,7 @@ pub mod config;
 pub mod fpn_neck;
 pub mod hiera;
 pub mod hiera_block;
+pub mod image_predictor;
 pub mod keys;
 pub mod mask_decoder;
 pub mod memory_attention;
@@ -25,6 +26,7 @@ pub mod video_session;
 
 pub use config::{EMBEDDING_STRIDE, MemoryConfig, Sam2Config};
 pub use fpn_neck::{ImageEncoder, NeckFeatures};
+pub use image_predictor::{ImagePredictor, ImagePredictorConfig, ImagePrompt};
 pub use keys::to_checkpoint;
 pub use mask_decoder::{HighResFeatures, MaskSelection};
 pub use memory_bank::Direction;

@@ -55,10 +55,28 @@ pub struct Adapter {
 
 /// WGPU without operation fusion.
 ///
-/// `burn_wgpu::Wgpu` of 0.21 misreads a lazily transposed weight that is used again in a fused product + bias; unfused it
-/// is right (seen on a software Vulkan device).
+/// Burn 0.21's `Fusion` misreads a lazily transposed weight that is used again in a fused product + bias; unfused it
+/// is right (seen on a software Vulkan device). The backend is named here because Cargo unites features: any crate of a
+/// build could turn `burn_wgpu::Wgpu` into the fused one.
 #[cfg(feature = "wgpu")]
 pub type Gpu = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, f32, i32, u32>;
+
+/// CUDA; without operation fusion, as long as no crate of the build turns burn-cuda's feature `fusion` on.
+#[cfg(feature = "cuda")]
+pub type Cuda = burn_cuda::Cuda<f32, i32>;
+
+/// Settles how the GPU backends run; they read it at the first use of a device.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn configure_gpu() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        // With more streams, a buffer that is read on another thread than the one that wrote it may be corrupted.
+        config.streaming.max_streams = 1;
+        CubeClRuntimeConfig::set(config);
+    });
+}
 
 /// Adapters of WGPU, hardware first.
 #[cfg(feature = "wgpu")]
@@ -67,6 +85,7 @@ pub fn adapters() -> Vec<Adapter> {
         WgpuDevice,
         graphics::{AutoGraphicsApi, GraphicsApi},
     };
+    configure_gpu();
     let backend = AutoGraphicsApi::backend();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.into();
@@ -110,7 +129,8 @@ pub fn adapters() -> Vec<Adapter> {
 pub fn cuda_devices() -> usize {
     use burn::tensor::backend::Backend;
     // The driver is loaded at run time; its absence is a panic inside the binding.
-    std::panic::catch_unwind(|| burn_cuda::Cuda::<f32, i32>::device_count(0)).unwrap_or(0)
+    configure_gpu();
+    std::panic::catch_unwind(|| Cuda::device_count(0)).unwrap_or(0)
 }
 
 /// CUDA devices: none in a build without it.
@@ -220,7 +240,7 @@ macro_rules! with_backend {
             }
             #[cfg(feature = "cuda")]
             $crate::device::Device::Cuda(index) => {
-                type $B = burn_cuda::Cuda<f32, i32>;
+                type $B = $crate::device::Cuda;
                 let $at = burn_cuda::CudaDevice::new(index);
                 $body
             }

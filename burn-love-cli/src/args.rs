@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use burn_love::sam2::Sam2Config;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::device::DeviceChoice;
 
@@ -36,7 +37,7 @@ pub struct Global {
     /// Numbers to compute with
     #[arg(long, global = true, value_enum, default_value = "f32")]
     pub precision: Precision,
-    /// Write into a directory that is not empty; only what the command itself writes is replaced
+    /// Write into a directory that is not empty, or over a file; only what the command itself writes is replaced
     #[arg(long, global = true)]
     pub overwrite: bool,
     /// Say only what went wrong
@@ -68,6 +69,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Segment what a sentence refers to in a clip with sound
     Predict(PredictArgs),
+    /// Look into weights files and convert them
+    #[command(subcommand)]
+    Weights(WeightsCommand),
     /// Say what this machine can do and what a preset needs
     Doctor(DoctorArgs),
 }
@@ -279,6 +283,49 @@ pub enum FormatArg {
     Overlay,
     /// overlay.gif
     Gif,
+}
+
+/// Look into weights files and convert them.
+#[derive(Debug, Subcommand)]
+pub enum WeightsCommand {
+    /// Say what a weights file holds; -v lists its tensors. Names and shapes are read, values are not
+    Inspect(InspectArgs),
+    /// Convert SAM 2's weights, of Meta or of Hugging Face, to a file with Meta's names
+    Convert(ConvertArgs),
+}
+
+/// Arguments of `weights inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A safetensors file, or a state dict that PyTorch saved
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `weights convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The model that the weights are of
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Sam2Config::preset_names()))]
+    pub model: String,
+    /// A .pt of Meta's, or a safetensors file with Meta's or Hugging Face's names
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write: .safetensors, or .pt for torch.load
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Leave out what IN lacks, such as the memory in an image-only file
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Leave out what the model lacks
+    #[arg(long)]
+    pub allow_unused: bool,
+    /// Print the load report as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `doctor`.

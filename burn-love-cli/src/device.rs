@@ -78,6 +78,16 @@ fn configure_gpu() {
     });
 }
 
+/// The backend for modules whose names and shapes are asked for; nothing is computed on it.
+#[cfg(feature = "cpu")]
+pub type Outline = burn_flex::Flex;
+/// The backend for modules whose names and shapes are asked for; nothing is computed on it.
+#[cfg(all(not(feature = "cpu"), feature = "wgpu"))]
+pub type Outline = Gpu;
+/// The backend for modules whose names and shapes are asked for; nothing is computed on it.
+#[cfg(all(not(feature = "cpu"), not(feature = "wgpu"), feature = "cuda"))]
+pub type Outline = Cuda;
+
 /// Adapters of WGPU, hardware first.
 #[cfg(feature = "wgpu")]
 pub fn adapters() -> Vec<Adapter> {

@@ -118,14 +118,10 @@ impl From<SynthError> for CliError {
 
 impl From<WeightsError> for CliError {
     fn from(error: WeightsError) -> Self {
-        let hint = match &error {
-            WeightsError::Shape { .. } | WeightsError::Keys { .. } => {
-                Some("give the config that the weights were trained with (--config)".to_owned())
-            }
-            WeightsError::Format { .. } => Some("the file may be truncated: copy it again".to_owned()),
-            _ => None,
-        };
-        Self::input(error.to_string()).maybe_hint(hint)
+        match &error {
+            WeightsError::Io { path, source } => Self::io(path, source),
+            _ => Self::input(error.to_string()).maybe_hint(error.hint()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Output directories: created, or refused if something is in them.
+//! Output directories and files: created, or refused if something is there.
 
 use std::{fs, path::Path};
 
@@ -45,6 +45,26 @@ pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError
         }
     }
     Ok(())
+}
+
+/// Refuses an output file that exists, unless `overwrite`, or whose directory does not.
+pub fn prepare_file(out: &Path, overwrite: bool) -> Result<(), CliError> {
+    if out.is_dir() {
+        let message = format!("{}: expected a file, found a directory", out.display());
+        return Err(CliError::input(message));
+    }
+    if out.exists() && !overwrite {
+        let message = format!("{}: expected no file, found one", out.display());
+        return Err(CliError::input(message).hint("choose another name, or give --overwrite"));
+    }
+    // The parent of a bare name is empty: it stands for the current directory.
+    match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(CliError::input(format!(
+            "{}: expected a directory, found none",
+            parent.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file of text.

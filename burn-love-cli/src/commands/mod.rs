@@ -7,9 +7,10 @@ mod eval;
 mod model;
 mod predict;
 mod train;
+mod weights;
 
 use crate::{
-    args::{Cli, Command, DataCommand},
+    args::{Cli, Command, DataCommand, WeightsCommand},
     error::CliError,
 };
 
@@ -22,6 +23,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Train(args) => train::run(args, global),
         Command::Eval(args) => eval::run(args, global),
         Command::Predict(args) => predict::run(args, global),
+        Command::Weights(WeightsCommand::Inspect(args)) => weights::inspect(args, global),
+        Command::Weights(WeightsCommand::Convert(args)) => weights::convert(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
-use burn_love::{love::Sam2Love, weights::read_safetensors};
+use burn_love::{love::Sam2Love, weights::WeightsFile};
 use burn_love_train::{
     config::{Config, Source, resolve},
     training::{Checkpoints, load_model},
@@ -41,7 +41,8 @@ impl Trained {
                 let source = match &args.config {
                     Some(config) => Source::File(config.clone()),
                     None => {
-                        let toml = read_safetensors(weights)?.config.ok_or_else(|| {
+                        let file = WeightsFile::open(weights)?;
+                        let toml = file.config().map(str::to_owned).ok_or_else(|| {
                             let message =
                                 format!("{}: expected a config inside, found none", weights.display());
                             CliError::input(message)

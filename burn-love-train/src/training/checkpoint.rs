@@ -16,7 +16,7 @@ use burn::{
     record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder},
     tensor::backend::AutodiffBackend,
 };
-use burn_love::weights::{WeightsError, WeightsFile, keys, state_of, write_safetensors};
+use burn_love::weights::{WeightsError, keys, state_of, write_safetensors};
 use serde::{Deserialize, Serialize};
 
 use super::LoveLearner;
@@ -122,13 +122,7 @@ impl Checkpoints {
         }
         fs::create_dir_all(&aside).map_err(io(&aside))?;
         let state = state_of(&learner.model.valid(), keys::love);
-        write_safetensors(
-            &aside.join(MODEL),
-            &WeightsFile {
-                state,
-                config: Some(config.to_owned()),
-            },
-        )?;
+        write_safetensors(&aside.join(MODEL), &state, Some(config))?;
         record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
         record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
         write_position(&aside, position)?;

@@ -8,7 +8,7 @@ use std::{
 use burn::{optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
     love::Sam2Love,
-    weights::{WeightsError, keys, load_state, read_safetensors},
+    weights::{Allow, Sam2File, WeightsError, WeightsFile, keys, load_state},
 };
 use burn_train::{
     Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger,
@@ -206,8 +206,8 @@ impl TrainRun {
             model = part.load(model)?;
         }
         if let Some(path) = &self.init_from {
-            let file = read_safetensors(path)?;
-            let (loaded, report) = load_state(model, &file.state, keys::love, path)?;
+            let file = WeightsFile::open(path)?;
+            let (loaded, report) = load_state(model, &file, keys::love, path)?;
             report.complete(path)?;
             model = loaded;
         }
@@ -251,16 +251,17 @@ fn pretrained(config: &Config) -> Vec<Pretrained<'_>> {
 
 impl Pretrained<'_> {
     fn load<B: Backend>(&self, mut model: Sam2Love<B>) -> Result<Sam2Love<B>, WeightsError> {
-        let file = read_safetensors(self.path)?;
+        let path = self.path;
         macro_rules! load {
             ($module:expr, $key:expr) => {{
-                let (module, report) = load_state($module.clone(), &file.state, $key, self.path)?;
-                report.complete(self.path)?;
+                let file = WeightsFile::open(path)?;
+                let (module, report) = load_state($module.clone(), &file, $key, path)?;
+                report.complete(path)?;
                 $module = module;
             }};
         }
         match self.part {
-            Part::Sam2 => load!(model.sam2, burn_love::sam2::to_checkpoint),
+            Part::Sam2 => (model.sam2, _) = Sam2File::open(path)?.load_into(model.sam2, Allow::default())?,
             Part::Audio => load!(model.encoders.audio, keys::vggish),
             Part::Vision => load!(model.encoders.vision, keys::vit),
             Part::Text => load!(model.encoders.text, keys::roberta),
@@ -278,8 +279,8 @@ pub fn load_model<B: Backend>(
     path: &Path,
     device: &B::Device,
 ) -> Result<Sam2Love<B>, WeightsError> {
-    let file = read_safetensors(path)?;
-    let (mut model, report) = load_state(config.model.init::<B>(device), &file.state, keys::love, path)?;
+    let file = WeightsFile::open(path)?;
+    let (mut model, report) = load_state(config.model.init::<B>(device), &file, keys::love, path)?;
     report.complete(path)?;
     model.sam2 = model.sam2.cache_constants();
     Ok(model)

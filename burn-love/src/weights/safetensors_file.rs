@@ -1,98 +1,156 @@
 //! Safetensors files: named tensors and a note about what they are.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write,
+    path::Path,
+};
 
-use burn::tensor::{DType, TensorData};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use burn::prelude::*;
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo as Entry},
+};
 
-use super::{State, WeightsError};
+use super::{
+    TensorInfo, TensorSource, WeightsError,
+    blob::{Blob, io_error, write_atomically},
+    source::floats,
+};
 
 /// Name of the one metadata entry; a single one keeps files reproducible byte for byte.
 const CONFIG: &str = "config";
 
-/// What a weights file holds.
-#[derive(Debug, Clone, Default)]
-pub struct WeightsFile {
-    /// The tensors, as f32.
-    pub state: State,
-    /// The resolved config that they belong to, as TOML; files of others have none.
-    pub config: Option<String>,
+/// Bytes of the number in front that says how long the header is.
+const PREFIX: u64 = 8;
+
+/// Longest header, as in the safetensors library.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// A safetensors file of which the header was read.
+pub(super) struct SafetensorsFile {
+    blob: Blob,
+    entries: BTreeMap<String, Entry>,
+    config: Option<String>,
+    /// Where the tensors begin.
+    data: u64,
 }
 
-/// Reads a safetensors file of floats.
-///
-/// # Errors
-/// If it cannot be read, is truncated or of another format, or holds values that are not finite.
-pub fn read_safetensors(path: &Path) -> Result<WeightsFile, WeightsError> {
-    let format = |found: String| WeightsError::Format {
-        path: path.into(),
-        found,
-    };
-    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io {
-        path: path.into(),
-        source,
-    })?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| format(error.to_string()))?;
-    let config = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|entries| entries.get(CONFIG))
-        .cloned();
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
-    let mut state = State::new();
-    for (key, view) in file.iter() {
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => return Err(format(format!("`{key}` of type {other:?}"))),
-        };
-        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
-        let data = data.convert::<f32>();
-        let values = data.as_slice::<f32>().expect("just converted");
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(WeightsError::NotFinite {
-                path: path.into(),
-                key: key.into(),
-                value: *value,
-            });
-        }
-        state.insert(key.to_owned(), data);
+impl SafetensorsFile {
+    /// Whether a file may be in this format, going by its first bytes: a length and an opening brace.
+    pub fn recognises(start: &[u8]) -> bool {
+        start.get(PREFIX as usize) == Some(&b'{')
     }
-    Ok(WeightsFile { state, config })
+
+    /// Reads the header.
+    pub fn new(blob: Blob) -> Result<Self, WeightsError> {
+        let damaged = |found: String| WeightsError::Damaged {
+            path: blob.path().into(),
+            found,
+        };
+        let prefix = blob.read(0, PREFIX)?;
+        let length = u64::from_le_bytes(prefix.try_into().expect("eight bytes"));
+        let rest = blob.length() - PREFIX;
+        if length > rest.min(LONGEST_HEADER) {
+            return Err(damaged(format!(
+                "a header of {length} bytes in a file of {}",
+                blob.length()
+            )));
+        }
+        let header = blob.read(PREFIX, length)?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| damaged(format!("a header that cannot be read ({error})")))?;
+        let (expected, found) = (header.data_len() as u64, rest - length);
+        if expected != found {
+            return Err(damaged(format!(
+                "{found} bytes of tensors where the header tells of {expected}"
+            )));
+        }
+        let entries = header.tensors().into_iter();
+        let config = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(CONFIG));
+        Ok(Self {
+            data: PREFIX + length,
+            blob,
+            entries: entries.map(|(key, entry)| (key, entry.clone())).collect(),
+            config: config.cloned(),
+        })
+    }
+
+    /// Name of the file.
+    pub fn path(&self) -> &Path {
+        self.blob.path()
+    }
+
+    /// The resolved config that the tensors belong to, as TOML; files of others have none.
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
+    }
 }
 
-/// Writes tensors, with the config they belong to.
+impl TensorSource for SafetensorsFile {
+    fn keys(&self) -> Vec<&str> {
+        self.entries.keys().map(String::as_str).collect()
+    }
+
+    fn info(&self, key: &str) -> Option<TensorInfo> {
+        self.entries.get(key).map(|entry| TensorInfo {
+            shape: entry.shape.clone(),
+            dtype: entry.dtype,
+        })
+    }
+
+    fn read(&self, key: &str) -> Result<TensorData, WeightsError> {
+        let entry = &self.entries[key];
+        let (start, end) = entry.data_offsets;
+        let bytes = self.blob.read(self.data + start as u64, (end - start) as u64)?;
+        let values = floats(self.blob.path(), key, entry.dtype, &bytes)?;
+        Ok(TensorData::new(values, entry.shape.clone()))
+    }
+}
+
+/// Writes tensors as f32, with the config they belong to, one tensor in memory at a time.
 ///
-/// The same content gives the same bytes. The file is complete on disk when this returns, or an error is; to
-/// replace an existing file safely, write beside it and rename.
+/// The same content gives the same bytes. The file is written aside and renamed: it is complete on disk when this
+/// returns, or what was there before is untouched.
 ///
 /// # Errors
-/// If the file cannot be written.
-pub fn write_safetensors(path: &Path, file: &WeightsFile) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io {
-        path: path.into(),
-        source,
-    };
-    let views: Vec<_> = file
-        .state
-        .iter()
-        .map(|(key, data)| {
-            let view = TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes())
-                .expect("the state holds f32 of the stated shape");
-            (key.as_str(), view)
-        })
-        .collect();
-    let metadata = file
-        .config
-        .clone()
-        .map(|config| HashMap::from([(CONFIG.to_owned(), config)]));
-    let bytes = safetensors::serialize(views, metadata).map_err(|error| WeightsError::Format {
-        path: path.into(),
-        found: error.to_string(),
-    })?;
-    let mut target = std::fs::File::create(path).map_err(io)?;
-    std::io::Write::write_all(&mut target, &bytes).map_err(io)?;
-    target.sync_all().map_err(io)
+/// If a tensor cannot be read or the file cannot be written.
+pub fn write_safetensors(
+    path: &Path,
+    source: &dyn TensorSource,
+    config: Option<&str>,
+) -> Result<(), WeightsError> {
+    let keys = source.keys();
+    let mut end = 0;
+    let entries = keys.iter().map(|key| {
+        let info = source.info(key).expect("a key of the source");
+        let start = end;
+        end += info.elements() * size_of::<f32>();
+        let entry = Entry {
+            dtype: Dtype::F32,
+            shape: info.shape,
+            data_offsets: (start, end),
+        };
+        ((*key).to_owned(), entry)
+    });
+    let entries = entries.collect();
+    let metadata = config.map(|config| HashMap::from([(CONFIG.to_owned(), config.to_owned())]));
+    let header = Metadata::new(metadata, entries).expect("offsets that follow each other");
+    let mut header = serde_json::to_vec(&header).expect("plain values");
+    // Tensors begin where any element is aligned.
+    header.resize(header.len().next_multiple_of(PREFIX as usize), b' ');
+    write_atomically(path, |target| {
+        let fail = io_error(path);
+        let length = (header.len() as u64).to_le_bytes();
+        target.write_all(&length).map_err(&fail)?;
+        target.write_all(&header).map_err(&fail)?;
+        for key in keys {
+            let data = source.read(key)?;
+            target.write_all(data.as_bytes()).map_err(&fail)?;
+        }
+        Ok(())
+    })
 }

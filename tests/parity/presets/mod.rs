@@ -2,42 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::Tensor,
+use burn_love::{
+    sam2::Sam2Config,
+    weights::{Fit, Shapes, preset_shapes},
 };
-use burn_love::sam2::{Sam2, Sam2Config, to_checkpoint};
 
 use crate::Cpu;
-
-type Shapes = BTreeMap<String, Vec<usize>>;
-
-#[derive(Default)]
-struct Collector {
-    path: Vec<(String, String)>,
-    shapes: Shapes,
-}
-
-impl ModuleVisitor<Cpu> for Collector {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push((name.to_owned(), container_type.to_owned()));
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
-        let names: Vec<&str> = self.path.iter().map(|(name, _)| name.as_str()).collect();
-        // The declared shape: the weights themselves are never drawn.
-        let mut shape = param.lazy_shape().as_slice().to_vec();
-        let (_, container) = self.path.last().expect("a parameter has a name");
-        if container == "Struct:Linear" {
-            shape.reverse();
-        }
-        self.shapes.insert(to_checkpoint(&names.join(".")), shape);
-    }
-}
 
 #[test]
 fn every_published_model_has_the_weights_of_its_checkpoint() {
@@ -49,21 +19,20 @@ fn every_published_model_has_the_weights_of_its_checkpoint() {
         "all but nano are published"
     );
     for (name, expected) in published {
-        let config = Sam2Config::preset(&name).unwrap_or_else(|| panic!("no preset {name}"));
-        let model: Sam2<Cpu> = config.init(&Default::default());
-        let mut collector = Collector::default();
-        model.visit(&mut collector);
+        let shapes = preset_shapes::<Cpu>(&name).unwrap_or_else(|| panic!("no preset {name}"));
         let differ = |a: &Shapes, b: &Shapes| -> Vec<_> {
             let only = a.iter().filter(|(key, shape)| b.get(*key) != Some(shape));
             only.map(|(key, shape)| format!("{key} {shape:?}")).collect()
         };
-        let (missing, unknown) = (
-            differ(&expected, &collector.shapes),
-            differ(&collector.shapes, &expected),
-        );
+        let (missing, unknown) = (differ(&expected, &shapes), differ(&shapes, &expected));
         assert!(
             missing.is_empty() && unknown.is_empty(),
             "{name}\nmissing: {missing:#?}\nunknown: {unknown:#?}"
+        );
+        let fit = Fit::of::<Cpu>(&expected);
+        assert!(
+            matches!(fit, Fit::Whole(found) if found == name),
+            "{name}: {fit:?}"
         );
     }
 }

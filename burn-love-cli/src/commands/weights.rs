@@ -1,0 +1,220 @@
+//! `weights`: what a weights file holds, and SAM 2's weights from one file format to another.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn_love::weights::{
+    Allow, Family, Fit, Format, LoadReport, Sam2File, Selection, Shapes, TensorSource, WeightsError,
+    WeightsFile, preset_shapes, write_safetensors, write_torch,
+};
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{ConvertArgs, Global, InspectArgs},
+    device::Outline,
+    error::CliError,
+    output, printer,
+};
+
+/// Runs `weights inspect`.
+pub fn inspect(args: &InspectArgs, global: &Global) -> Result<(), CliError> {
+    let file = WeightsFile::open(&args.file)?;
+    let family = Family::of(&file);
+    let outline = outline(&file, family);
+    // SAM 2 as a file of its own, or as a part of SAM2-LOVE.
+    let fit = match family {
+        Some(Family::Sam2 | Family::Sam2HuggingFace) => {
+            let file = Sam2File::new(WeightsFile::open(&args.file)?)?;
+            Some(Fit::of::<Outline>(&file.shapes()))
+        }
+        Some(Family::Love) => Some(Fit::of::<Outline>(&part(&file.shapes(), "sam2."))),
+        _ => None,
+    };
+    if args.json {
+        let mut report = outline.to_json(&args.file, fit.as_ref());
+        if global.verbose > 0 {
+            report["list"] = tensors(&file)
+                .map(|(key, dtype, shape)| json!({"name": key, "dtype": dtype, "shape": shape}))
+                .collect();
+        }
+        printer::data(serde_json::to_string_pretty(&report).expect("plain values"));
+        return Ok(());
+    }
+    printer::data(outline.to_table(&args.file, fit.as_ref()));
+    if global.verbose > 0 {
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        for (key, dtype, shape) in tensors(&file) {
+            table.add_row([key.to_owned(), dtype, format!("{shape:?}")]);
+        }
+        printer::data(format_args!("\n{table}"));
+    }
+    Ok(())
+}
+
+/// Runs `weights convert`.
+pub fn convert(args: &ConvertArgs, global: &Global) -> Result<(), CliError> {
+    let format = match args.output.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => Format::Safetensors,
+        Some("pt") => Format::Torch,
+        _ => {
+            return Err(CliError::input(format!(
+                "{}: expected a name that ends in .safetensors or .pt",
+                args.output.display()
+            )));
+        }
+    };
+    output::prepare_file(&args.output, global.overwrite)?;
+    let file = Sam2File::open(&args.input)?;
+    let expected = preset_shapes::<Outline>(&args.model).expect("the name was checked when it was parsed");
+    let allow = Allow {
+        missing: args.allow_missing,
+        unused: args.allow_unused,
+    };
+    let report = file.compare::<Outline>(&expected, allow).map_err(refusal)?;
+    let selection = Selection::new(&file, &report.applied);
+    match format {
+        Format::Safetensors => write_safetensors(&args.output, &selection, None)?,
+        Format::Torch => write_torch(&args.output, &selection)?,
+    }
+    print(&report, args, file.family());
+    Ok(())
+}
+
+/// Adds the flags that leave tensors out, where no other model is the better advice.
+fn refusal(error: WeightsError) -> CliError {
+    let whole = matches!(&error, WeightsError::Keys { fits, .. } if fits.len() == 1);
+    let keys = matches!(&error, WeightsError::Keys { .. });
+    let error = CliError::from(error);
+    if keys && !whole {
+        return error.hint("--allow-missing and --allow-unused leave out what only one side has");
+    }
+    error
+}
+
+fn print(report: &LoadReport, args: &ConvertArgs, family: Family) {
+    if args.json {
+        let value = json!({
+            "model": args.model,
+            "family": family.id(),
+            "applied": report.applied.len(),
+            "missing": report.missing,
+            "unused": report.unused,
+            "out": args.output.display().to_string(),
+        });
+        printer::data(serde_json::to_string_pretty(&value).expect("plain values"));
+        return;
+    }
+    for (what, keys) in [("missing", &report.missing), ("unused", &report.unused)] {
+        keys.iter()
+            .for_each(|key| printer::note(format_args!("{what}: {key}")));
+    }
+    printer::data(format_args!(
+        "{} of {family}: {} applied, {} missing, {} unused: {}",
+        args.model,
+        report.applied.len(),
+        report.missing.len(),
+        report.unused.len(),
+        args.output.display()
+    ));
+}
+
+/// What can be said of a file without reading values.
+struct Contents {
+    format: Format,
+    family: Option<Family>,
+    tensors: usize,
+    parameters: usize,
+    dtypes: BTreeMap<String, usize>,
+    config: bool,
+}
+
+fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
+    let mut contents = Contents {
+        format: file.format(),
+        family,
+        tensors: 0,
+        parameters: 0,
+        dtypes: BTreeMap::new(),
+        config: file.config().is_some(),
+    };
+    for (_, dtype, shape) in tensors(file) {
+        contents.tensors += 1;
+        contents.parameters += shape.iter().product::<usize>();
+        *contents.dtypes.entry(dtype).or_default() += 1;
+    }
+    contents
+}
+
+impl Contents {
+    fn to_json(&self, path: &Path, fit: Option<&Fit>) -> Value {
+        let format = match self.format {
+            Format::Safetensors => "safetensors",
+            Format::Torch => "torch",
+        };
+        let (preset, part_of) = match fit {
+            Some(Fit::Whole(name)) => (Some(name), Vec::new()),
+            Some(Fit::Part(names)) => (None, names.clone()),
+            None => (None, Vec::new()),
+        };
+        json!({
+            "path": path.display().to_string(),
+            "format": format,
+            "family": self.family.map(Family::id),
+            "preset": preset,
+            "part_of": part_of,
+            "tensors": self.tensors,
+            "parameters": self.parameters,
+            "dtypes": self.dtypes,
+            "config": self.config,
+        })
+    }
+
+    fn to_table(&self, path: &Path, fit: Option<&Fit>) -> Table {
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        let mut row = |name: &str, value: String| {
+            table.add_row([name.to_owned(), value]);
+        };
+        row("file", path.display().to_string());
+        row("format", self.format.to_string());
+        row(
+            "family",
+            self.family
+                .map_or_else(|| "unknown".to_owned(), |family| family.to_string()),
+        );
+        match fit {
+            Some(Fit::Whole(name)) => row("SAM 2", (*name).to_owned()),
+            Some(Fit::Part(names)) if !names.is_empty() => {
+                row("SAM 2", format!("a part of {}", names.join(", ")));
+            }
+            Some(Fit::Part(_)) => row("SAM 2", "no preset".to_owned()),
+            None => {}
+        }
+        row("tensors", self.tensors.to_string());
+        row("parameters", self.parameters.to_string());
+        let dtypes = self
+            .dtypes
+            .iter()
+            .map(|(dtype, tensors)| format!("{dtype} ({tensors})"));
+        row("types", dtypes.collect::<Vec<_>>().join(", "));
+        row("config", if self.config { "inside" } else { "none" }.to_owned());
+        table
+    }
+}
+
+/// Name, type and shape of each tensor.
+fn tensors(file: &WeightsFile) -> impl Iterator<Item = (&str, String, Vec<usize>)> {
+    file.keys().into_iter().filter_map(|key| {
+        let info = file.info(key)?;
+        Some((key, info.dtype.to_string(), info.shape))
+    })
+}
+
+/// The tensors below a prefix, without it.
+fn part(shapes: &Shapes, prefix: &str) -> Shapes {
+    shapes
+        .iter()
+        .filter_map(|(key, shape)| Some((key.strip_prefix(prefix)?.to_owned(), shape.clone())))
+        .collect()
+}

@@ -6,11 +6,12 @@ mod doctor;
 mod eval;
 mod model;
 mod predict;
+mod sam2;
 mod train;
 mod weights;
 
 use crate::{
-    args::{Cli, Command, DataCommand, WeightsCommand},
+    args::{Cli, Command, DataCommand, Sam2Command, WeightsCommand},
     error::CliError,
 };
 
@@ -25,6 +26,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Predict(args) => predict::run(args, global),
         Command::Weights(WeightsCommand::Inspect(args)) => weights::inspect(args, global),
         Command::Weights(WeightsCommand::Convert(args)) => weights::convert(args, global),
+        Command::Sam2(Sam2Command::Image(args)) => sam2::image::run(args, global),
+        Command::Sam2(Sam2Command::Video(args)) => sam2::video::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     }
 }

@@ -1,0 +1,58 @@
+//! Video files, unpacked to frames by an ffmpeg process.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::error::CliError;
+
+/// The frames of a video file, in a folder that is removed with it.
+pub struct VideoFile {
+    folder: tempfile::TempDir,
+}
+
+impl VideoFile {
+    /// Unpacks every frame, without loss.
+    pub fn unpack(path: &Path) -> Result<Self, CliError> {
+        if !path.is_file() {
+            let found = if path.exists() { "a folder" } else { "nothing" };
+            return Err(CliError::input(format!(
+                "{}: expected a video file, found {found}",
+                path.display()
+            )));
+        }
+        let folder = tempfile::tempdir().map_err(|error| CliError::io(&std::env::temp_dir(), &error))?;
+        let pattern: PathBuf = folder.path().join("%08d.png");
+        let run = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-i"])
+            .arg(path)
+            .args(["-fps_mode", "passthrough"])
+            .arg(pattern)
+            .stdin(Stdio::null())
+            .output();
+        let output = run.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                CliError::input("ffmpeg: expected it on PATH to read a video file, found nothing")
+                    .hint("install ffmpeg, or give a folder of frames with --frames")
+            }
+            _ => CliError::machine(format!("ffmpeg: {error}")),
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let line = said.lines().last().unwrap_or("no reason given");
+            let message = format!(
+                "{}: expected a video that ffmpeg reads, found: {line}",
+                path.display()
+            );
+            return Err(CliError::input(message));
+        }
+        Ok(Self { folder })
+    }
+
+    /// The folder of frames.
+    pub fn frames(&self) -> &Path {
+        self.folder.path()
+    }
+}

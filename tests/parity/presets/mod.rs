@@ -7,6 +7,7 @@ use burn::{
     tensor::Tensor,
 };
 use burn_love::sam2::{Sam2, Sam2Config, to_checkpoint};
+use burn_love_tests::ParameterPath;
 
 use crate::Cpu;
 
@@ -14,28 +15,26 @@ type Shapes = BTreeMap<String, Vec<usize>>;
 
 #[derive(Default)]
 struct Collector {
-    path: Vec<(String, String)>,
+    path: ParameterPath,
     shapes: Shapes,
 }
 
 impl ModuleVisitor<Cpu> for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push((name.to_owned(), container_type.to_owned()));
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
-        let names: Vec<&str> = self.path.iter().map(|(name, _)| name.as_str()).collect();
         // The declared shape: the weights themselves are never drawn.
         let mut shape = param.lazy_shape().as_slice().to_vec();
-        let (_, container) = self.path.last().expect("a parameter has a name");
-        if container == "Struct:Linear" {
+        if self.path.is_transposed::<D>() {
             shape.reverse();
         }
-        self.shapes.insert(to_checkpoint(&names.join(".")), shape);
+        self.shapes.insert(to_checkpoint(&self.path.dotted()), shape);
     }
 }
 

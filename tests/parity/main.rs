@@ -3,6 +3,7 @@
 
 mod hiera;
 mod hiera_square;
+mod image_gradients;
 mod image_path;
 mod image_predictor;
 mod mask_decoder;

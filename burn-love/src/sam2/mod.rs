@@ -4,6 +4,7 @@
 //! [`Sam2Config`]; fields are named after the checkpoints' keys, exceptions stand in [`keys`].
 
 pub mod attention;
+pub mod automatic_masks;
 pub mod components;
 pub mod config;
 pub mod fpn_neck;
@@ -11,6 +12,7 @@ pub mod hiera;
 pub mod hiera_block;
 pub mod image_predictor;
 pub mod keys;
+pub mod mask_boxes;
 pub mod mask_decoder;
 pub mod memory_attention;
 pub mod memory_bank;
@@ -20,9 +22,11 @@ pub mod model;
 pub mod position_encoding;
 pub mod prompt_encoder;
 pub mod rope;
+pub mod run_length;
 pub mod tracker;
 pub mod two_way_transformer;
 
+pub use automatic_masks::{AutomaticMask, AutomaticMasks, AutomaticMasksConfig};
 pub use config::{EMBEDDING_STRIDE, MemoryConfig, Sam2Config};
 pub use fpn_neck::{ImageEncoder, NeckFeatures};
 pub use image_predictor::{ImagePredictor, ImagePredictorConfig, ImagePrompt};

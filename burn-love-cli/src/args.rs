@@ -68,6 +68,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Segment what a sentence refers to in a clip with sound
     Predict(PredictArgs),
+    /// Segment with SAM 2 alone
+    #[command(subcommand)]
+    Sam2(Sam2Command),
     /// Say what this machine can do and what a preset needs
     Doctor(DoctorArgs),
 }
@@ -281,6 +284,51 @@ pub enum FormatArg {
     Gif,
 }
 
+/// Segment with SAM 2 alone.
+#[derive(Debug, Subcommand)]
+pub enum Sam2Command {
+    /// Masks in a still image, from points, a box, an earlier mask, or all three
+    Image(Sam2ImageArgs),
+}
+
+/// Arguments of `sam2 image`.
+#[derive(Debug, Args)]
+pub struct Sam2ImageArgs {
+    /// The architecture: nano, or a published one such as sam2.1-hiera-tiny
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// Its weights, under Meta's names
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// The image
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// A point in pixels and its label, 1 on the object or 0 beside it; can be repeated
+    #[arg(long, value_name = "X,Y,LABEL", value_parser = point, allow_hyphen_values = true)]
+    pub point: Vec<([f32; 2], bool)>,
+    /// Opposite corners of the object's box, in pixels
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = corners, allow_hyphen_values = true)]
+    pub corners: Option<[f32; 4]>,
+    /// An earlier mask: the best of a file that --tensors wrote, or a picture of the image's size, white on the object
+    #[arg(long, value_name = "FILE")]
+    pub mask: Option<PathBuf>,
+    /// Answer with three candidates: what one click means is often not clear
+    #[arg(long)]
+    pub multimask: bool,
+    /// Find masks of whatever there is, from a grid of clicks
+    #[arg(long, conflicts_with_all = ["point", "corners", "mask", "multimask", "tensors"])]
+    pub everything: bool,
+    /// Where to write masks, overlays and result.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Write low_res_logits, iou and object_score to a safetensors file
+    #[arg(long, value_name = "FILE")]
+    pub tensors: Option<PathBuf>,
+    /// Print result.json
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -304,6 +352,26 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|fps| *fps > 0.0 && *fps <= 240.0)
         .ok_or_else(|| "expected 0 < FPS ≤ 240".into())
+}
+
+fn numbers<const N: usize>(text: &str) -> Option<[f32; N]> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    let numbers: [f32; N] = numbers.ok()?.try_into().ok()?;
+    numbers.iter().all(|x| x.is_finite()).then_some(numbers)
+}
+
+fn point(text: &str) -> Result<([f32; 2], bool), String> {
+    match numbers(text) {
+        Some([x, y, label]) if label == 0.0 || label == 1.0 => Ok(([x, y], label == 1.0)),
+        _ => Err("expected X,Y,LABEL with a label of 0 or 1, such as 120,80.5,1".into()),
+    }
+}
+
+fn corners(text: &str) -> Result<[f32; 4], String> {
+    match numbers(text) {
+        Some([x0, y0, x1, y1]) if x0 < x1 && y0 < y1 => Ok([x0, y0, x1, y1]),
+        _ => Err("expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1, such as 10,20,110,80".into()),
+    }
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {

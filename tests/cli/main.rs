@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod happy_path;
+mod sam2_image;
 mod scenes;
 
 use std::{path::Path, process::Command};

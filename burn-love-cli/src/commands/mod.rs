@@ -6,10 +6,11 @@ mod doctor;
 mod eval;
 mod model;
 mod predict;
+mod sam2;
 mod train;
 
 use crate::{
-    args::{Cli, Command, DataCommand},
+    args::{Cli, Command, DataCommand, Sam2Command},
     error::CliError,
 };
 
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Train(args) => train::run(args, global),
         Command::Eval(args) => eval::run(args, global),
         Command::Predict(args) => predict::run(args, global),
+        Command::Sam2(Sam2Command::Image(args)) => sam2::image::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     }
 }

@@ -36,7 +36,12 @@ impl Inputs {
             folder: tempfile::tempdir().unwrap(),
         };
         let model: Sam2<Flex> = Sam2Config::nano().with_image_size(64).init(&Default::default());
-        write_safetensors(&inputs.path("nano.safetensors"), &state_of(&model, to_checkpoint), None).unwrap();
+        write_safetensors(
+            &inputs.path("nano.safetensors"),
+            &state_of(&model, to_checkpoint),
+            None,
+        )
+        .unwrap();
         fs::create_dir(inputs.path("clip")).unwrap();
         for index in 0..FRAMES {
             inputs.frame(index, WIDTH);
@@ -52,8 +57,12 @@ impl Inputs {
     fn frame(&self, index: usize, width: u32) {
         let t = index as u32;
         let wave = |x: u32, y: u32| ((x as f32 * 0.3).sin() * (y as f32 * 0.2).cos() * 100.0 + 120.0) as u8;
-        let picture = RgbImage::from_fn(width, HEIGHT, |x, y| Rgb([wave(x + t, y), wave(y, x + 2 * t), (x + y) as u8]));
-        picture.save(self.path("clip").join(format!("{index}.png"))).unwrap();
+        let picture = RgbImage::from_fn(width, HEIGHT, |x, y| {
+            Rgb([wave(x + t, y), wave(y, x + 2 * t), (x + y) as u8])
+        });
+        picture
+            .save(self.path("clip").join(format!("{index}.png")))
+            .unwrap();
     }
 
     fn track(&self, more: &[&str]) -> Ended {
@@ -90,7 +99,10 @@ impl Inputs {
 fn expected(weights: &Path, clip: &Path) -> Vec<(String, Vec<f32>)> {
     let device = Default::default();
     let model = Sam2Config::nano().with_image_size(64).init::<Flex>(&device);
-    let (model, _) = Sam2File::open(weights).unwrap().load_into(model, Allow::default()).unwrap();
+    let (model, _) = Sam2File::open(weights)
+        .unwrap()
+        .load_into(model, Allow::default())
+        .unwrap();
     let features: Vec<_> = (0..FRAMES)
         .map(|index| {
             let frame = image::open(clip.join(format!("{index}.png"))).unwrap().to_rgb8();
@@ -106,7 +118,9 @@ fn expected(weights: &Path, clip: &Path) -> Vec<(String, Vec<f32>)> {
     session.add_points(1, &features[1], 5, click).unwrap();
     let bounds = PointPrompt::new().bounds([40.0, 10.0, 80.0, 50.0]);
     session.add_points(2, &features[2], 3, bounds).unwrap();
-    let order = (1..FRAMES).map(|frame| (frame, Direction::Forward)).chain([(0, Direction::Backward)]);
+    let order = (1..FRAMES)
+        .map(|frame| (frame, Direction::Forward))
+        .chain([(0, Direction::Backward)]);
     let mut all = Vec::new();
     for (frame, direction) in order {
         let masks = session.track(frame, &features[frame], direction).unwrap();
@@ -135,9 +149,15 @@ fn every_frame_has_every_object_as_the_library_finds_it() {
         assert!(&found == values, "{name}");
     }
     for frame in 0..FRAMES {
-        assert!(inputs.path("out").join(format!("overlays/{frame:05}.png")).is_file());
+        assert!(
+            inputs
+                .path("out")
+                .join(format!("overlays/{frame:05}.png"))
+                .is_file()
+        );
         for object in [3, 5] {
-            let mask = image::open(inputs.path("out").join(format!("masks/{frame:05}/{object}.png"))).unwrap();
+            let mask =
+                image::open(inputs.path("out").join(format!("masks/{frame:05}/{object}.png"))).unwrap();
             assert_eq!((mask.width(), mask.height()), (WIDTH, HEIGHT));
         }
     }
@@ -160,7 +180,9 @@ fn a_mask_is_a_prompt_and_one_frame_a_video() {
     mask.save(inputs.path("mask.png")).unwrap();
     let ended = inputs.with_prompts(r#"[{"frame": 0, "object": 1, "mask": "mask.png"}]"#);
     assert_eq!(ended.code, 0, "stderr: {}", ended.stderr);
-    let found = image::open(inputs.path("out/masks/00000/1.png")).unwrap().to_luma8();
+    let found = image::open(inputs.path("out/masks/00000/1.png"))
+        .unwrap()
+        .to_luma8();
     let same = found.pixels().zip(mask.pixels()).filter(|(a, b)| a == b).count();
     assert!(same as u32 > WIDTH * HEIGHT * 95 / 100, "{same} pixels");
 }
@@ -168,14 +190,29 @@ fn a_mask_is_a_prompt_and_one_frame_a_video() {
 #[test]
 fn bad_prompts_are_refused() {
     let inputs = Inputs::new();
-    refused(&inputs.with_prompts("[]"), &["prompts.json", "at least one prompt"]);
+    refused(
+        &inputs.with_prompts("[]"),
+        &["prompts.json", "at least one prompt"],
+    );
     refused(&inputs.with_prompts("{"), &["prompts.json", "a list of prompts"]);
     let prompt = |body: &str| inputs.with_prompts(&format!(r#"[{{"object": 1, {body}}}]"#));
-    refused(&prompt(r#""frame": 4, "box": [1, 2, 3, 4]"#), &["prompt 0", "below 4", "found 4"]);
+    refused(
+        &prompt(r#""frame": 4, "box": [1, 2, 3, 4]"#),
+        &["prompt 0", "below 4", "found 4"],
+    );
     refused(&prompt(r#""frame": 0"#), &["prompt 0", "found none"]);
-    refused(&prompt(r#""frame": 0, "points": [[1, 2]]"#), &["1 points and 0 labels"]);
-    refused(&prompt(r#""frame": 0, "points": [[1, 2]], "labels": [7]"#), &["labels of 1", "found 7"]);
-    refused(&prompt(r#""frame": 0, "box": [9, 2, 3, 4]"#), &["left, top, right, bottom"]);
+    refused(
+        &prompt(r#""frame": 0, "points": [[1, 2]]"#),
+        &["1 points and 0 labels"],
+    );
+    refused(
+        &prompt(r#""frame": 0, "points": [[1, 2]], "labels": [7]"#),
+        &["labels of 1", "found 7"],
+    );
+    refused(
+        &prompt(r#""frame": 0, "box": [9, 2, 3, 4]"#),
+        &["left, top, right, bottom"],
+    );
     refused(&prompt(r#""frame": 0, "mask": "none.png""#), &["none.png"]);
     refused(&prompt(r#""frame": 0, "bx": [1]"#), &["bx"]);
     assert!(!inputs.path("out").exists());
@@ -194,8 +231,20 @@ fn bad_videos_are_refused() {
     let (weights, prompts) = (inputs.path("nano.safetensors"), inputs.path("prompts.json"));
     let (video, out) = (inputs.path("video.mp4"), inputs.path("other"));
     let ended = cli(&[
-        "sam2", "video", "--model", "nano", "--weights", text(&weights), "--video", text(&video), "--prompts",
-        text(&prompts), "--device", "cpu", "--out", text(&out),
+        "sam2",
+        "video",
+        "--model",
+        "nano",
+        "--weights",
+        text(&weights),
+        "--video",
+        text(&video),
+        "--prompts",
+        text(&prompts),
+        "--device",
+        "cpu",
+        "--out",
+        text(&out),
     ]);
     refused(&ended, &["video.mp4", "a video file", "nothing"]);
 }

@@ -17,6 +17,7 @@ from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder
+from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
 
 assert version("sam2") == "1.1.0", version("sam2")
@@ -67,6 +68,50 @@ def random_images(seed, *shape):
     return pixels, pixels.float() / 64 - 2
 
 
+def mask_loss(logits, target):
+    """BCE + DICE as SAM2-LOVE trains with: means over masks, DICE of sums divided by 1000. `[N, ...]` each."""
+    logits, target = logits.flatten(1), target.flatten(1)
+    bce = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1).mean()
+    p = logits.sigmoid()
+    both = 2 * (p * target).sum(1) / 1000 + 1e-6
+    either = (p.sum(1) + target.sum(1)) / 1000 + 1e-6
+    return bce + (1 - both / either).mean()
+
+
+def gradients(module, loss, **inputs):
+    """Gradients by autograd under `grad.`: of all parameters that the loss depends on, and of `inputs`.
+
+    Gradients that vanish but for rounding have no relative error. Keys have them in attention without rotation: a
+    common shift of all keys changes nothing. All others must be well above that.
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=True)
+    grads = {name: g for (name, _), g in zip(named, found) if g is not None and g.abs().max() > 0}
+    grads |= {name: torch.autograd.grad(loss, x, retain_graph=True)[0] for name, x in inputs.items()}
+    largest = max(g.abs().max() for g in grads.values())
+    for name, g in grads.items():
+        assert g.abs().max() > 1e-5 * largest or name.endswith("k_proj.bias"), (name, g.abs().max() / largest)
+    return {"loss": loss.reshape(1)} | {f"grad.{name}": g for name, g in grads.items()}
+
+
+def connected_components(mask):
+    """What the CUDA kernel computes: labels and areas of 8-connected components of `[N, 1, H, W]`."""
+    labels, areas = torch.zeros(mask.shape, dtype=torch.int64), torch.zeros(mask.shape, dtype=torch.int64)
+    for n, picture in enumerate(mask[:, 0]):
+        free, next_label = {tuple(p) for p in picture.nonzero().tolist()}, 1
+        while free:
+            part = open_ = {free.pop()}
+            while open_:
+                around = {(y + dy, x + dx) for y, x in open_ for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
+                open_ = around & free
+                free -= open_
+                part = part | open_
+            rows, columns = zip(*part)
+            labels[n, 0, rows, columns], areas[n, 0, rows, columns] = next_label, len(part)
+            next_label += 1
+    return labels, areas
+
+
 def hiera():
     return Hiera(
         embed_dim=CHANNELS[0],
@@ -115,6 +160,12 @@ def memory_encoder():
         mask_downsampler=MaskDownSampler(embed_dim=WIDTH, kernel_size=3, stride=2, padding=1),
         fuser=Fuser(CXBlock(dim=WIDTH, kernel_size=7, padding=3, use_dwconv=True), num_layers=2),
         in_dim=WIDTH,
+    )
+
+
+def prompt_encoder(side):
+    return PromptEncoder(
+        embed_dim=WIDTH, image_embedding_size=(side // 16,) * 2, input_image_size=(side,) * 2, mask_in_chans=16
     )
 
 

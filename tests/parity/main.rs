@@ -2,18 +2,26 @@
 //! its fixture and its test.
 
 mod hiera;
+mod hiera_square;
+mod image_gradients;
 mod image_path;
+mod image_predictor;
 mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
 mod presets;
+mod prompt_encoder;
 mod session;
 mod track;
 mod track_points;
 mod track_token;
+mod two_way_transformer;
 mod video_postprocess;
 mod video_session;
+
+use burn::{prelude::*, tensor::activation::sigmoid};
+use burn_love_train::training::{bce_with_logits, dice};
 
 /// The backend of the exact cases.
 type Cpu = burn_flex::Flex;
@@ -24,8 +32,22 @@ const MODULE: f64 = 1e-5;
 /// Largest error of a whole model on an image.
 const IMAGE_MODEL: f64 = 1e-4;
 
+/// Largest error of a gradient.
+const GRADIENT: f64 = 1e-4;
+
+/// Divisor of sums inside DICE, as SAM2-LOVE trains.
+const DICE_SCALE: f64 = 1000.0;
+
 /// Largest error of a frame that was reached by propagation.
 const TRACKED: f64 = 1e-3;
+
+/// BCE + DICE of masks.
+///
+/// # Shapes
+/// - `logits`, `target`: `[N, P]`
+fn mask_loss<B: Backend>(logits: Tensor<B, 2>, target: Tensor<B, 2>) -> Tensor<B, 1> {
+    bce_with_logits(logits.clone(), target.clone()) + dice(sigmoid(logits), target, DICE_SCALE)
+}
 
 /// Shows a case's largest error under `--nocapture`.
 fn report(case: &str, errors: &[f64]) {

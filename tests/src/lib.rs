@@ -1,6 +1,11 @@
 //! Shared by the parity cases: fixtures, weights under upstream names, and the error that is bounded.
 
+mod gradients;
+mod path;
 pub mod wgpu;
+
+pub use gradients::{assert_gradients, assert_input_gradient};
+pub use path::ParameterPath;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,11 +57,20 @@ impl Fixture {
 
     /// The tensor called `name`.
     pub fn tensor<B: Backend, const D: usize>(&self, name: &str, device: &B::Device) -> Tensor<B, D> {
-        let data = self
-            .tensors
+        Tensor::from_data(self.data(name).clone(), device)
+    }
+
+    /// The values of the tensor called `name`.
+    pub fn data(&self, name: &str) -> &TensorData {
+        self.tensors
             .get(name)
-            .unwrap_or_else(|| panic!("the fixture has no {name}"));
-        Tensor::from_data(data.clone(), device)
+            .unwrap_or_else(|| panic!("the fixture has no {name}"))
+    }
+
+    /// The names that begin with `prefix`.
+    pub fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let names = self.tensors.keys().map(String::as_str);
+        names.filter(move |name| name.starts_with(prefix))
     }
 
     /// Whether there is a tensor called `name`.
@@ -76,12 +90,12 @@ impl Fixture {
         let mut loader = Loader {
             fixture: self,
             key,
-            path: Vec::new(),
+            path: ParameterPath::default(),
             applied: BTreeSet::new(),
             missing: Vec::new(),
         };
         let module = module.map(&mut loader);
-        let weights = self.tensors.keys().filter(|name| name.starts_with(STATE));
+        let weights = self.names(STATE);
         let unused: Vec<_> = weights.filter(|name| !loader.applied.contains(*name)).collect();
         assert!(
             loader.missing.is_empty() && unused.is_empty(),
@@ -96,40 +110,42 @@ impl Fixture {
 struct Loader<'a> {
     fixture: &'a Fixture,
     key: fn(&str) -> String,
-    /// Name and container of every module on the way to the current one.
-    path: Vec<(String, String)>,
+    path: ParameterPath,
     applied: BTreeSet<String>,
     missing: Vec<String>,
 }
 
 impl<B: Backend> ModuleMapper<B> for Loader<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push((name.to_owned(), container_type.to_owned()));
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let names: Vec<&str> = self.path.iter().map(|(name, _)| name.as_str()).collect();
-        let name = format!("{STATE}{}", (self.key)(&names.join(".")));
+        let name = format!("{STATE}{}", (self.key)(&self.path.dotted()));
         if !self.fixture.contains(&name) {
             self.missing.push(name);
             return param;
         }
-        let is_linear = self
-            .path
-            .last()
-            .is_some_and(|(_, container)| container == "Struct:Linear");
         let mut value: Tensor<B, D> = self.fixture.tensor(&name, &param.device());
-        if is_linear && D == 2 {
+        if self.path.is_transposed::<D>() {
             value = value.swap_dims(0, 1); // [out, in] → [in, out]
         }
         assert_eq!(value.dims(), param.dims(), "{name}");
         self.applied.insert(name);
-        param.map(|_| value)
+        let tracked = param.is_require_grad();
+        param.map(|_| value.set_require_grad(tracked))
     }
+}
+
+/// max |x|.
+fn largest(data: &TensorData) -> f64 {
+    let values = data.clone().convert::<f64>();
+    let values = values.as_slice::<f64>().expect("just converted");
+    values.iter().fold(0.0, |largest, x| x.abs().max(largest))
 }
 
 /// max |a − b| / max |b| over whole tensors; not finite if any value is not.

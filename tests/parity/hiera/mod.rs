@@ -1,5 +1,6 @@
 //! Hiera against `hieradet.py` on an oblong image with padded windows.
 
+use burn::prelude::*;
 use burn_love::sam2::{hiera::HieraConfig, to_checkpoint};
 use burn_love_tests::{Fixture, assert_close};
 
@@ -18,19 +19,26 @@ pub fn config() -> HieraConfig {
 
 #[test]
 fn every_stage_agrees() {
-    let device = Default::default();
-    let fixture = Fixture::load("hiera");
-    let mut model = fixture.load_into(config().init::<Cpu>(&device), to_checkpoint);
-    let images = fixture.images("pixels", &device);
-    let check = |maps: Vec<_>| -> Vec<f64> {
+    check::<Cpu>("hiera", config(), &Default::default(), MODULE);
+}
+
+/// Compares every stage's map, without and with the cached position embedding.
+pub fn check<B: Backend>(case: &str, config: HieraConfig, device: &B::Device, bound: f64) {
+    let fixture = Fixture::load(case);
+    let mut model = fixture.load_into(config.init::<B>(device), to_checkpoint);
+    let images = fixture.images("pixels", device);
+    let compare = |maps: Vec<_>| -> Vec<f64> {
+        assert_eq!(maps.len(), 4, "one map per stage");
         let maps = maps.into_iter().enumerate();
         maps.map(|(i, map)| {
             let name = format!("map.{i}");
-            assert_close::<Cpu, 4>(&name, map, fixture.tensor(&name, &device), MODULE)
+            assert_close::<B, 4>(&name, map, fixture.tensor(&name, device), bound)
         })
         .collect()
     };
-    report("hiera", &check(model.forward(images.clone())));
-    model.cache_position([16, 24]);
-    check(model.forward(images));
+    let errors = compare(model.forward(images.clone()));
+    let [_, _, h, w] = images.dims();
+    model.cache_position([h / 4, w / 4]);
+    compare(model.forward(images));
+    report(case, &errors);
 }

@@ -1,5 +1,5 @@
 """The mask decoder with high-resolution features: single mask, candidates, and single mask by stability, where
-one of two images falls back to its best candidate."""
+one of two images falls back to its best candidate; and the gradients of BCE + DICE of the candidates."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import WIDTH, mask_decoder, random, randomize, save
+from common import WIDTH, gradients, mask_decoder, mask_loss, random, randomize, save
 
 H, W = 4, 6
 inputs = {
@@ -22,16 +22,15 @@ inputs = {
 
 def run(model, multimask, stability):
     model.dynamic_multimask_via_stability = stability
-    with torch.no_grad():
-        return model(
-            image_embeddings=inputs["image"],
-            image_pe=inputs["image_position"],
-            sparse_prompt_embeddings=inputs["sparse"],
-            dense_prompt_embeddings=inputs["dense"],
-            multimask_output=multimask,
-            repeat_image=False,
-            high_res_features=[inputs["stride4"], inputs["stride8"]],
-        )
+    return model(
+        image_embeddings=inputs["image"],
+        image_pe=inputs["image_position"],
+        sparse_prompt_embeddings=inputs["sparse"],
+        dense_prompt_embeddings=inputs["dense"],
+        multimask_output=multimask,
+        repeat_image=False,
+        high_res_features=[inputs["stride4"], inputs["stride8"]],
+    )
 
 
 def decisions_are_clear(model):
@@ -50,4 +49,8 @@ outputs = {"stability_threshold": torch.tensor([model.dynamic_multimask_stabilit
 for name, flags in {"single": (False, False), "candidates": (True, False), "stable": (False, True)}.items():
     masks, iou, tokens, score = run(model, *flags)
     outputs |= {f"{name}.masks": masks, f"{name}.iou": iou, f"{name}.tokens": tokens, f"{name}.score": score}
-save(model, inputs | outputs)
+
+target = (random(8, 2, 3, 4 * H, 4 * W) > 0.5).float()
+reached = {name: inputs[name].requires_grad_() for name in ["image", "sparse", "stride4", "stride8"]}
+loss = mask_loss(run(model, True, False)[0].flatten(0, 1), target.flatten(0, 1))
+save(model, inputs | outputs | {"target": target} | gradients(model, loss, **reached))

@@ -1,14 +1,14 @@
-//! The mask decoder against `mask_decoder.py`, in all three ways of choosing masks.
+//! The mask decoder against `mask_decoder.py`, in all three ways of choosing masks; and its gradients.
 
-use burn::tensor::Tensor;
+use burn::{backend::Autodiff, prelude::*};
 use burn_love::sam2::{
     HighResFeatures, MaskSelection,
-    mask_decoder::{MaskDecoderConfig, MaskDecoderInput},
+    mask_decoder::{MaskDecoder, MaskDecoderConfig, MaskDecoderInput},
     to_checkpoint,
 };
-use burn_love_tests::{Fixture, assert_close};
+use burn_love_tests::{Fixture, assert_close, assert_gradients, assert_input_gradient};
 
-use crate::{Cpu, MODULE, report};
+use crate::{Cpu, GRADIENT, MODULE, mask_loss, report};
 
 /// The decoder of all cases.
 pub fn config() -> MaskDecoderConfig {
@@ -19,29 +19,14 @@ pub fn config() -> MaskDecoderConfig {
 
 #[test]
 fn every_selection_agrees() {
-    let device = Default::default();
-    let fixture = Fixture::load("mask_decoder");
-    let threshold = fixture
-        .tensor::<Cpu, 1>("stability_threshold", &device)
-        .into_scalar();
-    let decoder = config()
-        .with_stability_threshold(f64::from(threshold))
-        .init::<Cpu>(32, &device);
-    let decoder = fixture.load_into(decoder, to_checkpoint);
+    check::<Cpu>(&Default::default(), MODULE);
+}
 
-    let rows = |name| {
-        let map: Tensor<Cpu, 4> = fixture.tensor(name, &device);
-        map.flatten::<3>(2, 3).swap_dims(1, 2) // BCHW → BLC
-    };
-    let input = MaskDecoderInput {
-        image: rows("image") + rows("dense"),
-        image_position: rows("image_position"),
-        sparse: Some(fixture.tensor("sparse", &device)),
-        high_res: HighResFeatures {
-            stride4: fixture.tensor("stride4", &device),
-            stride8: fixture.tensor("stride8", &device),
-        },
-    };
+/// Compares all outputs of all selections.
+pub fn check<B: Backend>(device: &B::Device, bound: f64) {
+    let fixture = Fixture::load("mask_decoder");
+    let decoder = decoder::<B>(&fixture, device);
+    let input = inputs(&fixture, device).decoder_input(&fixture);
     let mut errors = Vec::new();
     for (name, selection) in [
         ("single", MaskSelection::Single),
@@ -53,16 +38,92 @@ fn every_selection_agrees() {
         let (masks, iou) = (name("masks"), name("iou"));
         let (tokens, score) = (name("tokens"), name("score"));
         errors.extend([
-            assert_close(&masks, output.masks, fixture.tensor(&masks, &device), MODULE),
-            assert_close(&iou, output.iou, fixture.tensor(&iou, &device), MODULE),
-            assert_close(&tokens, output.tokens, fixture.tensor(&tokens, &device), MODULE),
-            assert_close(
-                &score,
-                output.object_score,
-                fixture.tensor(&score, &device),
-                MODULE,
-            ),
+            assert_close(&masks, output.masks, fixture.tensor(&masks, device), bound),
+            assert_close(&iou, output.iou, fixture.tensor(&iou, device), bound),
+            assert_close(&tokens, output.tokens, fixture.tensor(&tokens, device), bound),
+            assert_close(&score, output.object_score, fixture.tensor(&score, device), bound),
         ]);
     }
     report("mask_decoder", &errors);
+}
+
+#[test]
+fn gradients_agree() {
+    type B = Autodiff<Cpu>;
+    let device = Default::default();
+    let fixture = Fixture::load("mask_decoder");
+    let decoder = decoder::<B>(&fixture, &device);
+    let inputs = inputs(&fixture, &device);
+    let inputs = Inputs {
+        image: inputs.image.require_grad(),
+        sparse: inputs.sparse.require_grad(),
+        stride4: inputs.stride4.require_grad(),
+        stride8: inputs.stride8.require_grad(),
+    };
+    let masks = decoder
+        .forward(inputs.decoder_input(&fixture), MaskSelection::Candidates)
+        .masks;
+    let rows = |x: Tensor<B, 4>| x.flatten::<3>(0, 1).flatten::<2>(1, 2); // [B·M, h·w]
+    let loss = mask_loss(rows(masks), rows(fixture.tensor("target", &device)));
+    let mut errors = vec![assert_close(
+        "loss",
+        loss.clone(),
+        fixture.tensor("loss", &device),
+        MODULE,
+    )];
+    let gradients = loss.backward();
+    errors.extend(assert_gradients(
+        &fixture,
+        &decoder,
+        &gradients,
+        to_checkpoint,
+        GRADIENT,
+    ));
+    errors.extend([
+        assert_input_gradient(&fixture, "image", &inputs.image, &gradients, GRADIENT),
+        assert_input_gradient(&fixture, "sparse", &inputs.sparse, &gradients, GRADIENT),
+        assert_input_gradient(&fixture, "stride4", &inputs.stride4, &gradients, GRADIENT),
+        assert_input_gradient(&fixture, "stride8", &inputs.stride8, &gradients, GRADIENT),
+    ]);
+    report("mask_decoder gradients", &errors);
+}
+
+/// The inputs that gradients reach.
+struct Inputs<B: Backend> {
+    image: Tensor<B, 4>,
+    sparse: Tensor<B, 3>,
+    stride4: Tensor<B, 4>,
+    stride8: Tensor<B, 4>,
+}
+
+fn inputs<B: Backend>(fixture: &Fixture, device: &B::Device) -> Inputs<B> {
+    Inputs {
+        image: fixture.tensor("image", device),
+        sparse: fixture.tensor("sparse", device),
+        stride4: fixture.tensor("stride4", device),
+        stride8: fixture.tensor("stride8", device),
+    }
+}
+
+impl<B: Backend> Inputs<B> {
+    fn decoder_input(&self, fixture: &Fixture) -> MaskDecoderInput<B> {
+        let device = self.image.device();
+        let rows = |map: Tensor<B, 4>| map.flatten::<3>(2, 3).swap_dims(1, 2); // BCHW → BLC
+        MaskDecoderInput {
+            image: rows(self.image.clone()) + rows(fixture.tensor("dense", &device)),
+            image_position: rows(fixture.tensor("image_position", &device)),
+            sparse: Some(self.sparse.clone()),
+            high_res: HighResFeatures {
+                stride4: self.stride4.clone(),
+                stride8: self.stride8.clone(),
+            },
+        }
+    }
+}
+
+fn decoder<B: Backend>(fixture: &Fixture, device: &B::Device) -> MaskDecoder<B> {
+    let threshold = fixture.data("stability_threshold");
+    let threshold = threshold.iter::<f64>().next().expect("one value");
+    let decoder = config().with_stability_threshold(threshold).init(32, device);
+    fixture.load_into(decoder, to_checkpoint)
 }

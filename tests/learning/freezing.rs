@@ -97,7 +97,12 @@ fn loss(model: &Sam2<B>) -> Tensor<B, 1> {
 
         // Half present, so that the marks of absence are reached too.
         let present = heads.object_score.zeros_like() + 0.5;
-        let spatial = model.encode_memory(&frame, heads.low_res_logits, present.clone(), false);
+        let spatial = model.encode_memory(
+            frame.neck.stride16.clone(),
+            heads.low_res_logits,
+            present.clone(),
+            false,
+        );
         let pointer = model.object_pointer(heads.mask_token, present);
         let (memory_width, parts) = (model.config.memory_width, 128 / model.config.memory_width);
         let pointer = pointer.reshape([1, parts, memory_width]);

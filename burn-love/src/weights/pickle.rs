@@ -511,7 +511,7 @@ mod tests {
     /// `{"w": tensor([[..], [..]])}` of 2 × 3 elements behind the first of a storage.
     fn pickle() -> Vec<u8> {
         let mut bytes = b"\x80\x02}q\x00X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\nq\x01((".to_vec();
-        bytes.extend(b"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x07tQ");
+        bytes.extend(b"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x07tQ");
         bytes.extend(b"K\x01K\x02K\x03\x86K\x03K\x01\x86\x89ccollections\nOrderedDict\n)RtRs.");
         bytes
     }

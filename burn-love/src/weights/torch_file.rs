@@ -258,14 +258,12 @@ fn extent(tensor: &StoredTensor) -> Option<usize> {
 /// Whether the elements follow each other in the order of their indices.
 fn is_contiguous(tensor: &StoredTensor) -> bool {
     let mut expected = 1;
-    let dimensions = tensor.shape.iter().zip(&tensor.strides).rev();
-    dimensions
-        .map(|(size, stride)| {
-            let follows = *size == 1 || *stride == expected;
-            expected *= size;
-            follows
-        })
-        .fold(true, |all, follows| all && follows)
+    let mut dimensions = tensor.shape.iter().zip(&tensor.strides).rev();
+    dimensions.all(|(size, stride)| {
+        let follows = *size == 1 || *stride == expected;
+        expected *= size;
+        follows
+    })
 }
 
 /// The elements of a view in the order of their indices.

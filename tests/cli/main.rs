@@ -3,6 +3,7 @@
 mod bad_input;
 mod happy_path;
 mod scenes;
+mod weights;
 
 use std::{path::Path, process::Command};
 

@@ -2,12 +2,14 @@
 //! its fixture and its test.
 
 mod hiera;
+mod hugging_face;
 mod image_path;
 mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
 mod presets;
+mod torch_file;
 mod track;
 mod track_points;
 mod track_token;

@@ -5,6 +5,7 @@ mod happy_path;
 mod sam2_image;
 mod sam2_video;
 mod scenes;
+mod weights;
 
 use std::{path::Path, process::Command};
 

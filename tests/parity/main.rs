@@ -3,6 +3,7 @@
 
 mod hiera;
 mod hiera_square;
+mod hugging_face;
 mod image_gradients;
 mod image_path;
 mod image_predictor;
@@ -13,6 +14,7 @@ mod neck;
 mod presets;
 mod prompt_encoder;
 mod session;
+mod torch_file;
 mod track;
 mod track_points;
 mod track_token;

@@ -83,10 +83,9 @@ pub fn convert(args: &ConvertArgs, global: &Global) -> Result<(), CliError> {
 
 /// Adds the flags that leave tensors out, where no other model is the better advice.
 fn refusal(error: WeightsError) -> CliError {
-    let whole = matches!(&error, WeightsError::Keys { fits, .. } if fits.len() == 1);
-    let keys = matches!(&error, WeightsError::Keys { .. });
+    let partly = matches!(&error, WeightsError::Keys { fits, .. } if fits.is_empty());
     let error = CliError::from(error);
-    if keys && !whole {
+    if partly {
         return error.hint("--allow-missing and --allow-unused leave out what only one side has");
     }
     error

@@ -139,7 +139,15 @@ impl Sam2File {
         let path = self.file.path();
         compare(expected, self, path)
             .and_then(|report| report.accept(path, allow))
-            .map_err(|error| error.with_fits(|| Fit::of::<B>(&self.shapes()).presets()))
+            .map_err(|error| error.with_fits(|| self.better::<B>(expected)))
+    }
+
+    /// Presets that the file fits better than a model of the shapes `expected`. A file that is a part of that model
+    /// fits no other better.
+    fn better<B: Backend>(&self, expected: &Shapes) -> Vec<&'static str> {
+        let fits = Fit::of::<B>(&self.shapes()).presets();
+        let asked = |name: &&str| preset_shapes::<B>(name).as_ref() == Some(expected);
+        if fits.iter().any(asked) { Vec::new() } else { fits }
     }
 
     /// Puts the weights into a model.

@@ -1,5 +1,5 @@
 //! Parity with the originals: same weights, same inputs, bounded error. A case is a folder with its generator,
-//! its fixture and its test.
+//! its fixture and its test. What it compares is a function over backends: [`wgpu`] runs the same on a GPU.
 
 mod hiera;
 mod hiera_square;
@@ -16,6 +16,7 @@ mod track;
 mod track_points;
 mod track_token;
 mod two_way_transformer;
+mod wgpu;
 
 use burn::{prelude::*, tensor::activation::sigmoid};
 use burn_love_train::training::{bce_with_logits, dice};

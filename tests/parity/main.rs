@@ -1,6 +1,7 @@
 //! Parity with the originals: same weights, same inputs, bounded error. A case is a folder with its generator,
 //! its fixture and its test. What it compares is a function over backends: [`wgpu`] runs the same on a GPU.
 
+mod automatic_masks;
 mod hiera;
 mod hiera_square;
 mod image_gradients;

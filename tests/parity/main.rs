@@ -1,6 +1,7 @@
 //! Parity with the originals: same weights, same inputs, bounded error. A case is a folder with its generator,
-//! its fixture and its test.
+//! its fixture and its test. What it compares is a function over backends: [`wgpu`] runs the same on a GPU.
 
+mod automatic_masks;
 mod hiera;
 mod hiera_square;
 mod hugging_face;
@@ -21,6 +22,7 @@ mod track_token;
 mod two_way_transformer;
 mod video_postprocess;
 mod video_session;
+mod wgpu;
 
 use burn::{prelude::*, tensor::activation::sigmoid};
 use burn_love_train::training::{bce_with_logits, dice};

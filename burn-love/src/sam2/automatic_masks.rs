@@ -60,6 +60,9 @@ pub struct AutomaticMasksConfig {
     /// Three candidates for each click, or one mask.
     #[config(default = true)]
     pub multimask: bool,
+    /// Single masks: fall back to the best candidate where the mask is unstable.
+    #[config(default = true)]
+    pub stable_single: bool,
 }
 
 /// The generator. See the [module docs](self).
@@ -105,7 +108,8 @@ impl<B: Backend> AutomaticMasks<B> {
     pub fn new(model: Sam2<B>, config: AutomaticMasksConfig) -> Self {
         let cleaning = ImagePredictorConfig::new()
             .with_max_hole_area(config.min_region_area)
-            .with_max_sprinkle_area(config.min_region_area);
+            .with_max_sprinkle_area(config.min_region_area)
+            .with_stability(config.stable_single);
         Self {
             predictor: ImagePredictor::new(model, cleaning),
             config,

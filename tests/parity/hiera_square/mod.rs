@@ -13,5 +13,5 @@ fn every_stage_agrees() {
         .with_windows([4, 4, 2, 2])
         .with_global_blocks(vec![1, 4])
         .with_position_background([4, 4]);
-    hiera::check::<Cpu>("hiera_square", config, &Default::default(), MODULE);
+    hiera::check::<Cpu>("hiera_square", config, 1, &Default::default(), MODULE);
 }

@@ -309,6 +309,6 @@ fn bad_input_is_refused() {
     refused(&run("nano", &cut, &image), &["cut.safetensors"]);
     refused(
         &run("sam2.1-hiera-tiny", &weights, &image),
-        &["nano.safetensors", "--model"],
+        &["nano.safetensors", "they fit `nano`"],
     );
 }

@@ -55,9 +55,9 @@ pub struct Adapter {
 
 /// WGPU without operation fusion.
 ///
-/// Burn 0.21's `Fusion` misreads a lazily transposed weight that is used again in a fused product + bias; unfused it
-/// is right (seen on a software Vulkan device). The backend is named here because Cargo unites features: any crate of a
-/// build could turn `burn_wgpu::Wgpu` into the fused one.
+/// Burn 0.21's `Fusion` misreads a lazily transposed weight that is used again in a fused product + bias (seen on a
+/// software Vulkan device). The backend is named here because Cargo unites features: any crate of a build could turn
+/// `burn_wgpu::Wgpu` into the fused one.
 #[cfg(feature = "wgpu")]
 pub type Gpu = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, f32, i32, u32>;
 

@@ -16,13 +16,10 @@ use cubecl::{
 
 /// WGPU without operation fusion.
 ///
-/// `burn_wgpu::Wgpu` wraps this backend in `Fusion`, which misreads transposed tensors: take a weight as
-/// `w.swap_dims(0, 1)` and keep it (as every loader of PyTorch's `[out, in]` matrices does). In the smallest case the
-/// first `x.matmul(w) + b` is right; later ones on matrices, where the transposed weight enters the fused product as an
-/// input, are off by 97 % of the largest value. The product without the sum is right, and so is all of it unfused (seen
-/// on a software Vulkan device at the minimal tuning level, with the default number of streams and with one). The
-/// backend is named here, rather than left to burn-wgpu's feature `fusion`, because Cargo unites features: any crate of
-/// the build could bring it back.
+/// Products with a lazily transposed right side (`w.swap_dims(0, 1)`) can be misread: fused, `x.matmul(w) + b` is off by
+/// 97 % of the largest value from its second use on; unfused, `[M, 8] · [8, N]` is wrong for M ≥ 512 and N ≤ 32 (CubeCL 0.10
+/// on a software Vulkan device, minimal tuning). Loaded weights are therefore contiguous. The backend is named here,
+/// because Cargo unites features: any crate of the build could bring fusion back.
 pub type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
 /// Types of adapters, as CubeCL numbers them.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use burn::{prelude::*, tensor::module::linear};
+use burn::{nn::LinearConfig, prelude::*, tensor::module::linear};
 use burn_flex::Flex;
 use burn_love::{
     encoders::{TokenBatch, VggishConfig},
@@ -121,24 +121,35 @@ fn masks<B: Backend>(config: &Config, state: &State, device: &B::Device) -> Vec<
         .collect()
 }
 
-/// Twice the same linear layer, whose weight is a transposed view.
-fn transposed_twice<B: Backend>(device: &B::Device) -> [Vec<f32>; 2] {
+/// What a linear layer says twice, its weights taken from a file in PyTorch's layout.
+fn loaded_layer_twice<B: Backend>(device: &B::Device) -> [Vec<f32>; 2] {
     let values = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+    let state = State::from([
+        ("weight".to_owned(), TensorData::new(values(24 * 8), [24, 8])),
+        ("bias".to_owned(), TensorData::new(values(24), [24])),
+    ]);
+    let path = Path::new("a file");
+    let layer = LinearConfig::new(8, 24).init::<B>(device);
+    let (layer, report) = load_state(layer, &state, str::to_owned, path).expect("the same shapes");
+    report.complete(path).expect("the same parameters");
     let x = Tensor::<B, 2>::from_data(TensorData::new(values(768 * 8), [768, 8]), device);
-    let weight = Tensor::<B, 2>::from_data(TensorData::new(values(24 * 8), [24, 8]), device).swap_dims(0, 1);
-    let bias = Tensor::<B, 1>::from_data(TensorData::new(values(24), [24]), device);
     [(); 2].map(|()| {
-        let y = linear(x.clone(), weight.clone(), Some(bias.clone()));
+        let y = linear(
+            x.clone(),
+            layer.weight.val(),
+            layer.bias.as_ref().map(|bias| bias.val()),
+        );
         y.into_data().to_vec().expect("f32")
     })
 }
 
+/// CubeCL 0.10 misreads a lazily transposed matrix in a product of this shape, so weights are loaded contiguous.
 #[test]
-fn a_transposed_weight_can_be_used_twice() {
+fn a_loaded_layer_says_what_it_says_on_the_cpu() {
     let _alone = alone();
     let Some(gpu) = device() else { return };
-    let expected = transposed_twice::<Flex>(&Default::default());
-    for (actual, expected) in transposed_twice::<Gpu>(&gpu).iter().zip(&expected) {
+    let expected = loaded_layer_twice::<Flex>(&Default::default());
+    for (actual, expected) in loaded_layer_twice::<Gpu>(&gpu).iter().zip(&expected) {
         let difference = actual.iter().zip(expected).map(|(a, b)| (a - b).abs());
         assert!(difference.fold(0.0, f32::max) < 1e-5);
     }

@@ -109,7 +109,7 @@ fn a_small_model_learns_three_clips_by_heart() {
 
 /// The scale, by hand: `cargo test --release -p burn-love-tests --test learning -- --ignored nano`.
 #[test]
-#[ignore = "long; its number of steps is a first guess"]
+#[ignore = "long, and its 600 steps are too few: J was 0.48 on the training batches at step 330"]
 fn nano_learns_eight_clips_by_heart() {
     learns(
         8,

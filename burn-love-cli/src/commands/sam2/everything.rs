@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     image::{OWN, mask_name, write_pictures},
     model,
+    picture::COLOURS,
 };
 use crate::{
     args::{Global, Sam2ImageArgs},
@@ -22,16 +23,6 @@ use crate::{
     output, printer,
     printer::Progress,
 };
-
-/// Colours of neighbouring masks, in turn.
-const COLOURS: [[u8; 3]; 6] = [
-    [255, 45, 85],
-    [52, 199, 89],
-    [0, 122, 255],
-    [255, 204, 0],
-    [175, 82, 222],
-    [90, 200, 250],
-];
 
 /// Finds masks without a prompt.
 pub fn run(

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     model,
+    picture::COLOURS,
     prompts::{self, FramePrompt, Prompt},
     video_file::VideoFile,
 };
@@ -31,18 +32,6 @@ use crate::{
 
 /// What `sam2 video` writes.
 pub const OWN: &[&str] = &["masks", "overlays", "result.json"];
-
-/// Colours of objects, in the order of their first prompts.
-const COLOURS: [[u8; 3]; 8] = [
-    [255, 45, 85],
-    [10, 132, 255],
-    [48, 209, 88],
-    [255, 159, 10],
-    [191, 90, 242],
-    [100, 210, 255],
-    [255, 214, 10],
-    [172, 142, 104],
-];
 
 /// Runs `sam2 video`.
 pub fn run(args: &Sam2VideoArgs, global: &Global) -> Result<(), CliError> {

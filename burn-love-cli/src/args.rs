@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use burn_love::sam2::Sam2Config;
+use burn_love::{
+    encoders::{TextConfig, VggishConfig, VisionConfig},
+    sam2::Sam2Config,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::device::DeviceChoice;
@@ -69,6 +72,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Segment what a sentence refers to in a clip with sound
     Predict(PredictArgs),
+    /// Say what an encoder makes of a sound, an image or a sentence
+    #[command(subcommand)]
+    Encode(EncodeCommand),
     /// Look into weights files and convert them
     #[command(subcommand)]
     Weights(WeightsCommand),
@@ -286,6 +292,44 @@ pub enum FormatArg {
     Overlay,
     /// overlay.gif
     Gif,
+}
+
+/// Say what an encoder makes of an input.
+#[derive(Debug, Subcommand)]
+pub enum EncodeCommand {
+    /// A WAV file to log-mel examples and VGGish's embeddings: log_mel (N, 96, 64), embedding (N, 128)
+    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(VggishConfig::PRESETS))))]
+    Audio(EncodeArgs),
+    /// A picture to pixels and ViT's or CLIP's hidden state: pixel_values (3, H, W), last_hidden_state (1+P, D)
+    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(VisionConfig::PRESETS))))]
+    Image(EncodeArgs),
+    /// A sentence to token ids and RoBERTa's or CLIP's hidden state: input_ids (L), attention_mask (L),
+    /// last_hidden_state (L, D)
+    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(TextConfig::PRESETS))))]
+    Text(EncodeArgs),
+}
+
+/// Arguments of `encode`.
+#[derive(Debug, Args)]
+pub struct EncodeArgs {
+    /// The encoder and its sizes
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// Its weights, under the names of Hugging Face, timm (ViT) or torchvggish; heads around it are left out
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// The WAV file, the picture, or the sentence or a text file that holds it
+    #[arg(long, value_name = "X")]
+    pub input: String,
+    /// The text encoder's tokenizer.json [default: the embedded one of nano]
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// The safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    pub tensors: PathBuf,
+    /// Print names and shapes as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Look into weights files and convert them.

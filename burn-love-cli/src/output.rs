@@ -4,9 +4,8 @@ use std::{fs, path::Path};
 
 use crate::error::CliError;
 
-/// Makes `out` ready. A directory that is not empty is refused, unless `overwrite`: then only `own`, the entries
-/// that the command itself writes, are removed.
-pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError> {
+/// Refuses a directory that is not empty, unless `overwrite`. Touches nothing, so it can stand before other checks.
+pub fn check(out: &Path, overwrite: bool) -> Result<(), CliError> {
     if out.exists() && !out.is_dir() {
         return Err(CliError::input(format!(
             "{}: expected a directory, found a file",
@@ -15,22 +14,24 @@ pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError
     }
     let mut entries = match fs::read_dir(out) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return fs::create_dir_all(out)
-                .map_err(|error| CliError::machine(format!("{}: {error}", out.display())));
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(CliError::io(out, &error)),
     };
-    if entries.next().is_none() {
-        return Ok(());
-    }
-    if !overwrite {
+    if entries.next().is_some() && !overwrite {
         let message = format!(
             "{}: expected an empty directory, found files in it",
             out.display()
         );
         return Err(CliError::input(message).hint("choose another --out, or give --overwrite"));
     }
+    Ok(())
+}
+
+/// Makes `out` ready once all inputs are known to be good. A directory that is not empty is refused, unless
+/// `overwrite`: then only `own`, the entries that the command itself writes, are removed.
+pub fn prepare(out: &Path, overwrite: bool, own: &[&str]) -> Result<(), CliError> {
+    check(out, overwrite)?;
+    fs::create_dir_all(out).map_err(|error| CliError::machine(format!("{}: {error}", out.display())))?;
     for path in own.iter().map(|name| out.join(name)) {
         let removed = if path.is_dir() {
             fs::remove_dir_all(&path)

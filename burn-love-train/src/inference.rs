@@ -12,7 +12,7 @@ use burn_love::{
     encoders::{AudioEncoder, TextEncoder, VggishConfig, VisionEncoder},
     love::{ClipFeatures, Sam2Love},
     ops::resize_bilinear,
-    preprocess::{LogMel, SAMPLE_RATE, Tokens, Waveform, log_mel},
+    preprocess::{LogMel, SAMPLE_RATE, Tokens, Waveform, log_mel_rows},
     sam2::{FrameOutput, NeckFeatures},
 };
 use image::RgbImage;
@@ -76,12 +76,12 @@ pub(crate) fn ready<B: Backend>(model: &Sam2Love<B>) -> Sam2Love<B> {
     model
 }
 
-/// Background noise without any sound, always the same.
-pub(crate) fn background(seconds: usize) -> LogMel {
-    let length = (seconds.max(1) * SAMPLE_RATE as usize).max(1);
+/// Background noise without any sound, always the same, for a clip of `frames` frames at one a second.
+pub(crate) fn background(frames: usize) -> LogMel {
+    let length = frames * SAMPLE_RATE as usize;
     let samples = synth::background(length, &mut ChaCha8Rng::seed_from_u64(0));
     let samples = samples.into_iter().map(|sample| sample as f32).collect();
-    log_mel(&Waveform { samples }).expect("a second holds an example")
+    log_mel_rows(Waveform { samples }, frames)
 }
 
 fn at_once(side: usize) -> usize {
@@ -107,7 +107,7 @@ pub(crate) fn see<B: Backend>(
     frames: &[RgbImage],
     device: &B::Device,
 ) -> Seen<B> {
-    let side = preparer.vit_size;
+    let side = preparer.vit_size();
     let (mut patches, mut cls) = (Vec::new(), Vec::new());
     for some in frames.chunks(at_once(side)) {
         let pixels = |frame: &RgbImage| preparer.vit_pixels(std::slice::from_ref(frame));

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use burn::prelude::*;
 use burn_love::{
-    encoders::{TokenBatch, VggishConfig},
+    encoders::{TextConfig, TokenBatch, VggishConfig, VisionConfig},
     love::{ClipInput, LoveConfig},
-    preprocess::{LogMel, PreprocessError, Tokenizer, Tokens, Waveform, log_mel, sam2_pixels, vit_pixels},
+    preprocess::{
+        LogMel, PreprocessError, Tokenizer, Tokens, Waveform, log_mel_rows, sam2_pixels, vision_pixels,
+    },
 };
 use image::RgbImage;
 
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// The embedded tokenizer: a byte-level BPE on the synthetic scenes' expressions.
-const NANO_TOKENIZER: &[u8] = include_bytes!("../../assets/nano-tokenizer.json");
+pub const NANO_TOKENIZER: &[u8] = include_bytes!("../../assets/nano-tokenizer.json");
 
 /// A row, a file of it, or an input of `predict` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,14 @@ pub enum SampleError {
         path: PathBuf,
         /// The system's words.
         source: std::io::Error,
+    },
+    /// No tokenizer for a text encoder whose ids are not the embedded one's.
+    #[error(
+        "weights.tokenizer: expected a tokenizer.json for a text encoder of {vocabulary} ids, found none"
+    )]
+    NoTokenizer {
+        /// `encoders.text.vocabulary`.
+        vocabulary: usize,
     },
     /// The tokenizer has more ids than the model.
     #[error("{path}: expected a tokenizer of at most {expected} ids, found {found}", path = path.display())]
@@ -99,7 +109,7 @@ impl SampleError {
             Self::Frames { .. } => {
                 Some("give a folder of .jpg or .png frames of one size, numbered in their order".into())
             }
-            Self::Vocabulary { .. } => {
+            Self::Vocabulary { .. } | Self::NoTokenizer { .. } => {
                 Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
             }
             Self::Length { .. } => Some("set train.batch_size=1 for clips of different lengths".into()),
@@ -126,8 +136,7 @@ pub struct Clip {
 pub struct Preparer {
     tokenizer: Tokenizer,
     max_tokens: usize,
-    /// Side of the vision encoder's image.
-    pub vit_size: usize,
+    vision: VisionConfig,
     /// Side of SAM 2's image.
     pub sam2_size: usize,
 }
@@ -136,10 +145,16 @@ impl Preparer {
     /// A preparer for a model; reads the tokenizer.
     ///
     /// # Errors
-    /// If the tokenizer cannot be read or has more ids than the model.
+    /// If the tokenizer cannot be read, has more ids than the model, or is missing where the embedded one does not fit.
     pub fn new(config: &Config) -> Result<Self, SampleError> {
         let path = &config.weights.tokenizer;
-        let content = if path.as_os_str().is_empty() {
+        let embedded = path.as_os_str().is_empty();
+        if embedded && config.model.encoders.text.vocabulary > TextConfig::nano().vocabulary {
+            return Err(SampleError::NoTokenizer {
+                vocabulary: config.model.encoders.text.vocabulary,
+            });
+        }
+        let content = if embedded {
             NANO_TOKENIZER.to_vec()
         } else {
             std::fs::read(path).map_err(|source| SampleError::Io {
@@ -162,7 +177,7 @@ impl Preparer {
         Ok(Self {
             tokenizer,
             max_tokens: encoders.text.max_tokens,
-            vit_size: encoders.vision.image_size,
+            vision: encoders.vision.clone(),
             sam2_size: sam2.model.image_size,
         })
     }
@@ -189,34 +204,37 @@ impl Preparer {
         Ok(tokens)
     }
 
-    /// Log-mel examples of a WAV file's content that must last `frames` seconds, as a clip of 1 frame a second does.
+    /// As many log-mel examples of a WAV file's content as the clip has frames at 1 frame a second. The sound is cut, or
+    /// continued with silence, to their length: see [`log_mel_rows`]. No more of it is decoded.
     ///
     /// # Errors
-    /// If it is no WAV file, truncated, or shorter than the clip by more than half a second.
+    /// If it is no WAV file, truncated, or shorter than `frames` seconds by more than half a second.
     pub fn sound(&self, wav: &[u8], path: &Path, frames: usize) -> Result<LogMel, SampleError> {
         let content = |source| SampleError::Content {
             path: path.into(),
             source,
         };
-        let mut waveform = Waveform::from_wav(wav).map_err(content)?;
         let seconds = frames as f64;
-        if waveform.seconds() < seconds - 0.5 {
+        let waveform = Waveform::from_wav_start(wav, seconds).map_err(content)?;
+        if waveform.seconds() < seconds - SHORT_BY {
             return Err(content(PreprocessError::ShortAudio {
                 expected: seconds,
                 found: waveform.seconds(),
             }));
         }
-        // Clips of the same length give the same number of examples.
-        let samples = (seconds * f64::from(burn_love::preprocess::SAMPLE_RATE)) as usize;
-        waveform.samples.resize(samples.max(MIN_SAMPLES), 0.0);
-        log_mel(&waveform).map_err(content)
+        Ok(log_mel_rows(waveform, frames))
     }
 
-    /// Frames at the vision encoder's size, `[T, 3, V, V]`.
+    /// Side of the vision encoder's image.
+    pub fn vit_size(&self) -> usize {
+        self.vision.image_size
+    }
+
+    /// Frames as the vision encoder takes them, `[T, 3, V, V]`.
     pub fn vit_pixels(&self, frames: &[RgbImage]) -> Vec<f32> {
         frames
             .iter()
-            .flat_map(|frame| vit_pixels(frame, self.vit_size))
+            .flat_map(|frame| vision_pixels(frame, &self.vision))
             .collect()
     }
 
@@ -244,7 +262,7 @@ impl Preparer {
     /// # Panics
     /// If the clips differ in length.
     pub fn clip_input<B: Backend>(&self, clips: &[&Clip], device: &B::Device) -> ClipInput<B> {
-        let (b, v) = (clips.len(), self.vit_size);
+        let (b, v) = (clips.len(), self.vit_size());
         let (t, a) = (clips[0].frames, clips[0].log_mel.examples);
         let stack = |values: fn(&Clip) -> &[f32], shape: Vec<usize>| {
             let all: Vec<f32> = clips
@@ -284,5 +302,58 @@ impl Preparer {
     }
 }
 
-/// Samples of one log-mel example.
-const MIN_SAMPLES: usize = 15_600;
+/// Seconds that a sound may end before its clip does.
+const SHORT_BY: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, resolve};
+
+    /// The rule of `log_mel`'s docs and of the book.
+    #[test]
+    fn a_clip_has_a_row_of_sound_per_frame() {
+        let config = resolve(&[Source::Preset("nano".into())]).unwrap();
+        let preparer = Preparer::new(&config).unwrap();
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: 16_000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let wav = |seconds: f64| {
+            let mut content = std::io::Cursor::new(Vec::new());
+            let mut writer = hound::WavWriter::new(&mut content, spec).unwrap();
+            for i in 0..(seconds * 16_000.0).round() as i32 {
+                writer
+                    .write_sample((i64::from(i) * i64::from(i) % 7919) as i16)
+                    .unwrap();
+            }
+            writer.finalize().unwrap();
+            content.into_inner()
+        };
+        let path = Path::new("clip/audio.wav");
+        let sound = |seconds, frames| preparer.sound(&wav(seconds), path, frames);
+        let ten = sound(10.0, 10).unwrap();
+        for (seconds, frames) in [
+            (9.5, 10),
+            (9.6, 10),
+            (10.3, 10),
+            (60.0, 10),
+            (60.0, 20),
+            (60.0, 60),
+        ] {
+            let mel = sound(seconds, frames).unwrap();
+            assert_eq!(mel.examples, frames, "{seconds} s for {frames} frames");
+            if frames == 10 && seconds > 10.0 {
+                assert_eq!(mel, ten, "{seconds} s");
+            }
+        }
+        for (seconds, frames) in [(0.01, 1), (9.4, 10), (10.3, 20), (10.3, 60)] {
+            let error = sound(seconds, frames).unwrap_err();
+            let told =
+                format!("clip/audio.wav: expected at least {frames}.00 s of sound, found {seconds:.2} s");
+            assert_eq!(error.to_string(), told);
+        }
+    }
+}

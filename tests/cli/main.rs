@@ -1,6 +1,7 @@
 //! The command line's contract: exit codes, one clear line, a hint, and nothing harmed.
 
 mod bad_input;
+mod encode;
 mod happy_path;
 mod sam2_image;
 mod sam2_video;

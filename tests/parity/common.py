@@ -28,7 +28,7 @@ IMAGE = 96
 WIDTH = 32
 MEMORY = 16
 MLP = 48
-CHANNELS = [8, 16, 32, 64]
+CHANNELS = [4, 8, 16, 32]
 
 
 def generator(seed):

@@ -2,6 +2,8 @@
 //! its fixture and its test. What it compares is a function over backends: [`wgpu`] runs the same on a GPU.
 
 mod automatic_masks;
+mod clip;
+mod encoders;
 mod hiera;
 mod hiera_square;
 mod hugging_face;
@@ -12,16 +14,21 @@ mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
+mod pictures;
 mod presets;
 mod prompt_encoder;
+mod roberta;
 mod session;
+mod timm_vit;
 mod torch_file;
 mod track;
 mod track_points;
 mod track_token;
 mod two_way_transformer;
+mod vggish;
 mod video_postprocess;
 mod video_session;
+mod vit;
 mod wgpu;
 
 use burn::{prelude::*, tensor::activation::sigmoid};

@@ -7,7 +7,7 @@ use burn_love::sam2::{
 };
 use burn_love_tests::{Fixture, assert_close};
 
-use crate::{TRACKED, report};
+use crate::report;
 
 /// Frames of the clip.
 const FRAMES: usize = 12;
@@ -21,11 +21,18 @@ struct Interaction<'a, B: Backend> {
     session: VideoSession<'a, B>,
     features: Vec<ImageFeatures<B>>,
     device: B::Device,
+    bound: f64,
     errors: Vec<f64>,
 }
 
 /// Repeats the interaction and bounds the error of every mask and score.
-pub fn check<B: Backend>(name: &'static str, config: &Sam2Config, video: VideoConfig, device: &B::Device) {
+pub fn check<B: Backend>(
+    name: &'static str,
+    config: &Sam2Config,
+    video: VideoConfig,
+    device: &B::Device,
+    bound: f64,
+) {
     let fixture = Fixture::load(name);
     let model: Sam2<B> = fixture.load_into(config.init(device), to_checkpoint);
     let model = model.cache_constants();
@@ -38,6 +45,7 @@ pub fn check<B: Backend>(name: &'static str, config: &Sam2Config, video: VideoCo
         features,
         fixture,
         device: device.clone(),
+        bound,
         errors: Vec::new(),
     };
     run.all();
@@ -122,7 +130,8 @@ impl<B: Backend> Interaction<'_, B> {
 
     fn close<const D: usize>(&mut self, name: String, actual: Tensor<B, D>) {
         let expected = self.fixture.tensor(&name, &self.device);
-        self.errors.push(assert_close(&name, actual, expected, TRACKED));
+        self.errors
+            .push(assert_close(&name, actual, expected, self.bound));
     }
 }
 

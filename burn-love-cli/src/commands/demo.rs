@@ -180,7 +180,14 @@ fn evaluations(
         workers: eval::workers(device),
         ..EvalOptions::default()
     };
-    let plain = eval::judge(trained, data, &everything, device.clone(), "evaluation")?;
+    let plain = eval::judge(
+        trained,
+        data,
+        &everything,
+        device.clone(),
+        "evaluation",
+        || Ok(()),
+    )?;
     eval::write(&plain, out)?;
     let mut all = vec![TitledEvaluation {
         title: "everything".into(),
@@ -196,7 +203,7 @@ fn evaluations(
             drop: Some(modality),
             ..everything.clone()
         };
-        let evaluation = eval::judge(trained, data, &options, device.clone(), name)?;
+        let evaluation = eval::judge(trained, data, &options, device.clone(), name, || Ok(()))?;
         eval::write(&evaluation, &out.join(name))?;
         all.push(TitledEvaluation {
             title: name.replace('-', " "),

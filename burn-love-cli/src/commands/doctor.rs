@@ -1,7 +1,8 @@
 //! `doctor`: what this machine can do and what a preset needs.
 
-use std::path::Path;
+use std::path::PathBuf;
 
+use burn_love::encoders::{TextKind, VisionKind};
 use burn_love_train::config::{Source, resolve};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
@@ -13,15 +14,27 @@ use crate::{
     printer,
 };
 
-/// Where the published weights come from.
-const SOURCES: [(&str, &str); 5] = [
-    ("sam2", "Meta's SAM 2 (facebookresearch/sam2, sam2_hiera_large)"),
-    ("vision", "Hugging Face, google/vit-base-patch16-224"),
-    ("audio", "torchvggish (AudioSet's VGGish)"),
-    ("text", "Hugging Face, distilbert/distilroberta-base"),
+/// Where the published weights come from: part, kind of encoder, source.
+const SOURCES: [(&str, &str, &str); 8] = [
+    (
+        "sam2",
+        "",
+        "Meta's SAM 2 (facebookresearch/sam2, sam2_hiera_large)",
+    ),
+    ("vision", "vit", "Hugging Face, google/vit-base-patch16-224"),
+    ("vision", "clip", "Hugging Face, openai/clip-vit-base-patch16"),
+    ("audio", "", "torchvggish (AudioSet's VGGish)"),
+    ("text", "roberta", "Hugging Face, distilbert/distilroberta-base"),
+    ("text", "clip", "Hugging Face, openai/clip-vit-base-patch16"),
     (
         "tokenizer",
+        "roberta",
         "Hugging Face, distilbert/distilroberta-base, tokenizer.json",
+    ),
+    (
+        "tokenizer",
+        "clip",
+        "Hugging Face, openai/clip-vit-base-patch16, tokenizer.json",
     ),
 ];
 
@@ -85,24 +98,38 @@ fn features() -> Vec<&'static str> {
 fn weights(preset: &str) -> Result<Value, CliError> {
     let config = resolve(&[Source::Preset(preset.into())])?;
     let files = &config.weights;
-    let paths = [
-        &files.sam2,
-        &files.vision,
-        &files.audio,
-        &files.text,
-        &files.tokenizer,
+    let encoders = &config.model.encoders;
+    let vision = match encoders.vision.kind {
+        VisionKind::Vit => "vit",
+        VisionKind::Clip => "clip",
+    };
+    let text = match encoders.text.kind {
+        TextKind::Roberta => "roberta",
+        TextKind::Clip => "clip",
+    };
+    let parts = [
+        ("sam2", "", &files.sam2),
+        ("vision", vision, &files.vision),
+        ("audio", "", &files.audio),
+        ("text", text, &files.text),
+        ("tokenizer", text, &files.tokenizer),
     ];
-    let entry = |((part, source), path): (&(&str, &str), &&std::path::PathBuf)| {
+    let entry = |(part, kind, path): (&str, &str, &PathBuf)| {
+        let published = SOURCES.iter().find(|source| (source.0, source.1) == (part, kind));
         let embedded = path.as_os_str().is_empty();
         json!({
             "part": part,
-            "source": if embedded { "fresh, or embedded in the program" } else { source },
+            "source": match published {
+                _ if embedded => "fresh, or embedded in the program",
+                Some((_, _, source)) => source,
+                None => "unknown",
+            },
             "path": path.display().to_string(),
             "sha256": Value::Null,
-            "found": embedded || Path::is_file(path),
+            "found": embedded || path.is_file(),
         })
     };
-    Ok(SOURCES.iter().zip(&paths).map(entry).collect())
+    Ok(parts.into_iter().map(entry).collect())
 }
 
 fn table(report: &Value) -> Table {

@@ -31,9 +31,9 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
     let trained = Trained::find(&args.model)?;
     let data = RefAvs::open(&args.data)?;
     let device = global.device.probe()?;
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    output::check(&args.out, global.overwrite)?;
     if let Some(dump) = &args.dump {
-        output::prepare(dump, global.overwrite, &[])?;
+        output::check(dump, global.overwrite)?;
     }
     let options = EvalOptions {
         splits,
@@ -50,7 +50,12 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         dump: args.dump.clone(),
         workers: workers(&device),
     };
-    let evaluation = judge(&trained, &data, &options, device, "evaluation")?;
+    let ready = || match &args.dump {
+        Some(dump) => output::prepare(dump, global.overwrite, &[]),
+        None => Ok(()),
+    };
+    let evaluation = judge(&trained, &data, &options, device, "evaluation", ready)?;
+    output::prepare(&args.out, global.overwrite, OWN)?;
     write(&evaluation, &args.out)?;
     if args.json {
         printer::data(serde_json::to_string_pretty(&evaluation.to_json()).expect("plain values"));
@@ -70,19 +75,21 @@ pub fn workers(device: &Device) -> usize {
     }
 }
 
-/// Evaluates with progress.
+/// Evaluates with progress; `ready` is called once the model is loaded.
 pub fn judge(
     trained: &Trained,
     data: &RefAvs,
     options: &EvalOptions,
     device: Device,
     what: &str,
+    ready: impl FnOnce() -> Result<(), CliError>,
 ) -> Result<Evaluation, CliError> {
     let config: &Config = &trained.config;
     let mut progress = Progress::new(what);
     let mut show = |done, total| progress.set(done, total);
     let evaluation = with_backend!(device, |B, at| {
         let model = trained.load::<B>(&at)?;
+        ready()?;
         evaluate(&model, config, data, options, &at, &mut show)?
     });
     progress.finish();

@@ -3,6 +3,7 @@
 mod data;
 mod demo;
 mod doctor;
+mod encode;
 mod eval;
 mod model;
 mod predict;
@@ -11,7 +12,7 @@ mod train;
 mod weights;
 
 use crate::{
-    args::{Cli, Command, DataCommand, Sam2Command, WeightsCommand},
+    args::{Cli, Command, DataCommand, EncodeCommand, Sam2Command, WeightsCommand},
     error::CliError,
 };
 
@@ -24,6 +25,9 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Train(args) => train::run(args, global),
         Command::Eval(args) => eval::run(args, global),
         Command::Predict(args) => predict::run(args, global),
+        Command::Encode(EncodeCommand::Audio(args)) => encode::audio::run(args, global),
+        Command::Encode(EncodeCommand::Image(args)) => encode::image::run(args, global),
+        Command::Encode(EncodeCommand::Text(args)) => encode::text::run(args, global),
         Command::Weights(WeightsCommand::Inspect(args)) => weights::inspect(args, global),
         Command::Weights(WeightsCommand::Convert(args)) => weights::convert(args, global),
         Command::Sam2(Sam2Command::Image(args)) => sam2::image::run(args, global),

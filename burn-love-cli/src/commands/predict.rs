@@ -27,11 +27,12 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
         });
     }
     let device = global.device.probe()?;
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    output::check(&args.out, global.overwrite)?;
     let prediction = with_backend!(device, |B, at| {
         let model = trained.load::<B>(&at)?;
         predict(&model, &trained.config, request, &at)?
     });
+    output::prepare(&args.out, global.overwrite, OWN)?;
     let formats: Vec<Format> = args
         .format
         .iter()

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn_love::weights::{
-    Allow, Family, Fit, Format, LoadReport, Sam2File, Selection, Shapes, TensorSource, WeightsError,
-    WeightsFile, preset_shapes, write_safetensors, write_torch,
+    Allow, EncoderFile, EncoderPart, Family, Fit, Format, LoadReport, Sam2File, Selection, Shapes,
+    TensorSource, WeightsError, WeightsFile, preset_shapes, write_safetensors, write_torch,
 };
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ use crate::{
 pub fn inspect(args: &InspectArgs, global: &Global) -> Result<(), CliError> {
     let file = WeightsFile::open(&args.file)?;
     let family = Family::of(&file);
-    let outline = outline(&file, family);
+    let mut outline = outline(&file, family);
+    outline.encoder = encoder(&args.file, family)?;
     // SAM 2 as a file of its own, or as a part of SAM2-LOVE.
     let fit = match family {
         Some(Family::Sam2 | Family::Sam2HuggingFace) => {
@@ -126,6 +127,8 @@ struct Contents {
     parameters: usize,
     dtypes: BTreeMap<String, usize>,
     config: bool,
+    /// Named sizes of an encoder; none where it is no encoder, an empty name where none fits.
+    encoder: Option<&'static str>,
 }
 
 fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
@@ -136,6 +139,7 @@ fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
         parameters: 0,
         dtypes: BTreeMap::new(),
         config: file.config().is_some(),
+        encoder: None,
     };
     for (_, dtype, shape) in tensors(file) {
         contents.tensors += 1;
@@ -143,6 +147,32 @@ fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
         *contents.dtypes.entry(dtype).or_default() += 1;
     }
     contents
+}
+
+/// Named sizes of the encoder, or of a tower of CLIP, that a file holds.
+fn encoder(path: &Path, family: Option<Family>) -> Result<Option<&'static str>, WeightsError> {
+    // Each part with a piece of a name that only it has.
+    let parts: &[(EncoderPart, &str)] = match family {
+        Some(Family::Vggish) => &[(EncoderPart::Vggish, "")],
+        Some(Family::Vit | Family::VitTimm) => &[(EncoderPart::Vit, "")],
+        Some(Family::Roberta) => &[(EncoderPart::Roberta, "")],
+        Some(Family::Clip) => &[
+            (EncoderPart::ClipVision, "patch_embedding"),
+            (EncoderPart::ClipText, "token_embedding"),
+        ],
+        _ => return Ok(None),
+    };
+    let mut names = Vec::new();
+    for (part, mark) in parts {
+        let file = EncoderFile::open(path, *part)?;
+        if file.file().keys().iter().any(|key| key.contains(mark)) {
+            names.push(file.preset::<Outline>());
+        }
+    }
+    // Towers of different models make no preset: CLIP ViT-B/32 has the text tower of B/16.
+    let first = names.first().copied().flatten();
+    let one = first.filter(|_| names.iter().all(|name| *name == first));
+    Ok(Some(one.unwrap_or_default()))
 }
 
 impl Contents {
@@ -154,7 +184,7 @@ impl Contents {
         let (preset, part_of) = match fit {
             Some(Fit::Whole(name)) => (Some(name), Vec::new()),
             Some(Fit::Part(names)) => (None, names.clone()),
-            None => (None, Vec::new()),
+            None => (self.encoder.as_ref().filter(|name| !name.is_empty()), Vec::new()),
         };
         json!({
             "path": path.display().to_string(),
@@ -188,6 +218,11 @@ impl Contents {
                 row("SAM 2", format!("a part of {}", names.join(", ")));
             }
             Some(Fit::Part(_)) => row("SAM 2", "no preset".to_owned()),
+            None => {}
+        }
+        match self.encoder {
+            Some("") => row("encoder", "no preset".to_owned()),
+            Some(name) => row("encoder", name.to_owned()),
             None => {}
         }
         row("tensors", self.tensors.to_string());

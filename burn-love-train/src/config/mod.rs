@@ -108,11 +108,11 @@ pub struct EvalConfig {
 pub struct WeightsConfig {
     /// SAM 2.
     pub sam2: PathBuf,
-    /// ViT.
+    /// ViT, or CLIP with its vision tower.
     pub vision: PathBuf,
     /// VGGish.
     pub audio: PathBuf,
-    /// RoBERTa.
+    /// RoBERTa, or CLIP with its text tower.
     pub text: PathBuf,
     /// `tokenizer.json`; the embedded one if empty.
     pub tokenizer: PathBuf,

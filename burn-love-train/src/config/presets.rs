@@ -20,6 +20,7 @@ pub const PRESETS: &[Preset] = presets![
     "nano",
     "paper",
     "paper-plus",
+    "ablation-clip",
     "ablation-no-accumulation",
     "ablation-layers-1",
     "ablation-layers-12",

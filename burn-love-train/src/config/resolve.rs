@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn_love::{
-    encoders::{RobertaConfig, VggishConfig, VitConfig},
+    encoders::{TextConfig, VggishConfig, VisionConfig},
     sam2::Sam2Config,
 };
 use serde::Serialize;
@@ -234,31 +234,16 @@ fn sizes(path: &str, name: &str, origin: &str) -> Result<Table, ConfigError> {
             Sam2Config::preset_names().map(str::to_owned).collect(),
         ),
         "encoders.audio" => (
-            pick(
-                name,
-                [
-                    ("nano", VggishConfig::nano()),
-                    ("vggish", VggishConfig::audioset()),
-                ],
-            ),
-            vec!["nano".into(), "vggish".into()],
+            VggishConfig::preset(name).map(|sizes| to_table(&sizes)),
+            VggishConfig::PRESETS.map(str::to_owned).into(),
         ),
         "encoders.vision" => (
-            pick(
-                name,
-                [("nano", VitConfig::nano()), ("vit-base-16", VitConfig::base_16())],
-            ),
-            vec!["nano".into(), "vit-base-16".into()],
+            VisionConfig::preset(name).map(|sizes| to_table(&sizes)),
+            VisionConfig::PRESETS.map(str::to_owned).into(),
         ),
         "encoders.text" => (
-            pick(
-                name,
-                [
-                    ("nano", RobertaConfig::nano()),
-                    ("distilroberta", RobertaConfig::distilroberta()),
-                ],
-            ),
-            vec!["nano".into(), "distilroberta".into()],
+            TextConfig::preset(name).map(|sizes| to_table(&sizes)),
+            TextConfig::PRESETS.map(str::to_owned).into(),
         ),
         _ => {
             let reason = format!("`{path}`: expected a table, found \"{name}\"");
@@ -274,13 +259,6 @@ fn sizes(path: &str, name: &str, origin: &str) -> Result<Table, ConfigError> {
         found: name.to_owned(),
         known,
     })
-}
-
-fn pick<T: Serialize>(name: &str, known: [(&str, T); 2]) -> Option<Table> {
-    known
-        .iter()
-        .find(|(key, _)| *key == name)
-        .map(|(_, sizes)| to_table(sizes))
 }
 
 fn to_table<T: Serialize>(value: &T) -> Table {
@@ -360,10 +338,12 @@ fn check(config: &Config) -> Result<(), String> {
             ));
         }
     }
-    if model.encoders.text.max_tokens + 2 > model.encoders.text.positions {
+    let text = &model.encoders.text;
+    if text.max_tokens > text.longest() || text.max_tokens == 0 {
         return Err(format!(
-            "expected encoders.text.positions ≥ max_tokens + 2, found {} and {}",
-            model.encoders.text.positions, model.encoders.text.max_tokens
+            "expected 1 ≤ encoders.text.max_tokens ≤ {}, as encoders.text.positions allow, found {}",
+            text.longest(),
+            text.max_tokens
         ));
     }
     let finite = [
@@ -388,6 +368,12 @@ fn check(config: &Config) -> Result<(), String> {
         if !(0.0..1.0).contains(&value) {
             return Err(format!("expected 0 ≤ {key} < 1, found {value}"));
         }
+    }
+    let epsilon = model.encoders.vision.epsilon;
+    if !(epsilon > 0.0 && epsilon < 1.0) {
+        return Err(format!(
+            "expected 0 < encoders.vision.epsilon < 1, found {epsilon}"
+        ));
     }
     if train.epsilon <= 0.0 || train.dice_scale <= 0.0 {
         return Err("expected train.epsilon and train.dice_scale > 0".into());
@@ -437,8 +423,35 @@ mod tests {
         let sources: Vec<_> = sources.iter().map(|set| Source::Set((*set).into())).collect();
         let config = resolve(&sources).unwrap();
         assert_eq!(config.train.lr, 1.0);
-        assert_eq!(config.model.encoders.text, RobertaConfig::distilroberta());
+        assert_eq!(config.model.encoders.text, TextConfig::distilroberta());
         assert_eq!(config.model.fusion.strategy, burn_love::fusion::Strategy::Mean);
+    }
+
+    #[test]
+    fn encoders_are_chosen_by_name_or_by_kind() {
+        let config = |set: &[&str]| {
+            let sources: Vec<_> = set.iter().map(|set| Source::Set((*set).into())).collect();
+            resolve(&sources).map(|config| config.model.encoders)
+        };
+        let named = config(&["encoders.text=clip-nano", "encoders.vision=clip-nano"]).unwrap();
+        let kinds = [
+            "encoders.text.kind=clip",
+            "encoders.vision.kind=clip",
+            "encoders.vision.epsilon=1e-5",
+        ];
+        assert_eq!(named, config(&kinds).unwrap());
+        // CLIP's positions are all for tokens; two of RoBERTa's are not.
+        assert!(config(&["encoders.text.kind=clip", "encoders.text.positions=25"]).is_ok());
+        let error = config(&["encoders.text.positions=26"]).unwrap_err().to_string();
+        assert!(error.contains("encoders.text.max_tokens ≤ 24"), "{error}");
+        let error = config(&["encoders.text.kind=bert"]).unwrap_err().to_string();
+        assert!(error.contains("`bert`") && error.contains("`clip`"), "{error}");
+        let clip = resolve(&[Source::Preset("ablation-clip".into())])
+            .unwrap()
+            .model
+            .encoders;
+        assert_eq!(clip.text, TextConfig::clip_base_16());
+        assert_eq!(clip.vision, VisionConfig::base_16().to_clip());
     }
 
     #[test]

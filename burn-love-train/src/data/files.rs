@@ -2,28 +2,24 @@
 
 use std::{
     fs::{self, File},
-    io::{BufReader, Cursor, Read, Seek, SeekFrom},
+    io::{BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
+use burn_love::preprocess::{PreprocessError, decode_image, is_whole_jpeg};
 use image::{DynamicImage, ImageFormat, ImageReader};
 
 use super::DataError;
 
-const JPEG_START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 const JPEG_END: [u8; 2] = [0xff, 0xd9];
 
 /// Decodes an image whatever its extension says.
 pub(crate) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, DataError> {
     let bytes = fs::read(path).map_err(|e| DataError::from_io(path, expected, e))?;
-    let reader = guess(path, ImageReader::new(Cursor::new(&bytes)))?;
-    // Decoders fill what is missing at the end of a JPEG with grey.
-    if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(&bytes) {
-        return Err(truncated(path, expected));
-    }
-    reader
-        .decode()
-        .map_err(|error| DataError::content(path, expected, error.to_string()))
+    decode_image(&bytes).map_err(|error| match error {
+        PreprocessError::NotImage(found) => DataError::content(path, expected, found),
+        other => DataError::content(path, expected, other.to_string()),
+    })
 }
 
 /// Reads only the size (width, height) of an image, and looks whether a JPEG has its end.
@@ -36,7 +32,7 @@ pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), Data
             source,
         };
         if !ends_as_jpeg(path).map_err(io)? && !is_whole_jpeg(&fs::read(path).map_err(io)?) {
-            return Err(truncated(path, expected));
+            return Err(DataError::content(path, expected, "a truncated JPEG"));
         }
     }
     reader
@@ -57,16 +53,6 @@ fn guess<R: std::io::BufRead + Seek>(
         path: path.into(),
         source,
     })
-}
-
-fn truncated(path: &Path, expected: &str) -> DataError {
-    DataError::content(path, expected, "a truncated JPEG")
-}
-
-/// Whether the end marker follows the last scan; bytes behind it are allowed.
-fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    let scan = bytes.windows(2).rposition(|pair| pair == JPEG_START_OF_SCAN);
-    scan.is_some_and(|start| bytes[start..].windows(2).any(|pair| pair == JPEG_END))
 }
 
 fn ends_as_jpeg(path: &Path) -> std::io::Result<bool> {

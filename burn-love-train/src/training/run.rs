@@ -7,8 +7,11 @@ use std::{
 
 use burn::{optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
+    encoders::VisionConfig,
     love::Sam2Love,
-    weights::{Allow, Sam2File, WeightsError, WeightsFile, keys, load_state},
+    weights::{
+        Allow, EncoderFile, EncoderPart, Family, Sam2File, WeightsError, WeightsFile, keys, load_state,
+    },
 };
 use burn_train::{
     Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger,
@@ -252,19 +255,29 @@ fn pretrained(config: &Config) -> Vec<Pretrained<'_>> {
 impl Pretrained<'_> {
     fn load<B: Backend>(&self, mut model: Sam2Love<B>) -> Result<Sam2Love<B>, WeightsError> {
         let path = self.path;
-        macro_rules! load {
-            ($module:expr, $key:expr) => {{
-                let file = WeightsFile::open(path)?;
-                let (module, report) = load_state($module.clone(), &file, $key, path)?;
-                report.complete(path)?;
-                $module = module;
-            }};
-        }
+        let (encoders, config) = (&mut model.encoders, &model.config.encoders);
         match self.part {
             Part::Sam2 => (model.sam2, _) = Sam2File::open(path)?.load_into(model.sam2, Allow::default())?,
-            Part::Audio => load!(model.encoders.audio, keys::vggish),
-            Part::Vision => load!(model.encoders.vision, keys::vit),
-            Part::Text => load!(model.encoders.text, keys::roberta),
+            Part::Audio => {
+                let file = EncoderFile::open(path, EncoderPart::Vggish)?;
+                encoders.audio = file.load_into(encoders.audio.clone(), keys::vggish)?.0;
+            }
+            Part::Vision => {
+                let file = EncoderFile::open(path, config.vision.kind.into())?;
+                if file.family() == Family::VitTimm && config.vision.epsilon != VisionConfig::TIMM_EPSILON {
+                    tracing::warn!(
+                        "{}: timm's ViT has encoders.vision.epsilon = {:e}, the config {:e}",
+                        path.display(),
+                        VisionConfig::TIMM_EPSILON,
+                        config.vision.epsilon
+                    );
+                }
+                encoders.vision = file.load_into(encoders.vision.clone(), keys::vision)?.0;
+            }
+            Part::Text => {
+                let file = EncoderFile::open(path, config.text.kind.into())?;
+                encoders.text = file.load_into(encoders.text.clone(), keys::text)?.0;
+            }
         }
         Ok(model)
     }

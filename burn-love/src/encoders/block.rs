@@ -1,7 +1,7 @@
-//! The transformer block that ViT (pre-norm) and RoBERTa (post-norm) share.
+//! The transformer block that ViT and CLIP (pre-norm) and RoBERTa (post-norm) share.
 //!
-//! Hugging Face, `modeling_vit.py: ViTLayer` and `modeling_roberta.py: RobertaLayer`. The two files name the same
-//! parts differently; the key tables of [`crate::weights`] say how.
+//! Hugging Face, `modeling_vit.py: ViTLayer`, `modeling_clip.py: CLIPEncoderLayer` and `modeling_roberta.py:
+//! RobertaLayer`. The files name the same parts differently; the key tables of [`crate::weights`] say how.
 
 use burn::{
     nn::{Dropout, DropoutConfig, Linear, LinearConfig},
@@ -21,8 +21,14 @@ pub struct EncoderBlockConfig {
     pub mlp_width: usize,
     /// Added to the norms' variances.
     pub epsilon: f64,
-    /// Norm before each branch (ViT) instead of after each sum (RoBERTa).
+    /// Norm before each branch (ViT, CLIP) instead of after each sum (RoBERTa).
     pub pre_norm: bool,
+    /// CLIP's approximation of GELU instead of the exact one.
+    #[config(default = false)]
+    pub quick_gelu: bool,
+    /// No position attends to later ones.
+    #[config(default = false)]
+    pub causal: bool,
     /// Probability that a value of a branch is dropped in training.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -53,6 +59,10 @@ pub struct EncoderBlock<B: Backend> {
     pub heads: usize,
     /// Norm before each branch instead of after each sum.
     pub pre_norm: bool,
+    /// CLIP's approximation of GELU instead of the exact one.
+    pub quick_gelu: bool,
+    /// No position attends to later ones.
+    pub causal: bool,
 }
 
 impl EncoderBlockConfig {
@@ -73,12 +83,14 @@ impl EncoderBlockConfig {
             dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
             pre_norm: self.pre_norm,
+            quick_gelu: self.quick_gelu,
+            causal: self.causal,
         }
     }
 }
 
 impl<B: Backend> EncoderBlock<B> {
-    /// Refines each position in the context of all.
+    /// Refines each position in the context of all, or of those up to itself.
     ///
     /// # Shapes
     /// - `x`, output: `[B, L, D]`
@@ -101,13 +113,23 @@ impl<B: Backend> EncoderBlock<B> {
         let query = split(self.query.forward(x.clone())); // [B, heads, L, D/heads]
         let key = split(self.key.forward(x.clone()));
         let value = split(self.value.forward(x));
-        let x = ops::attention(query, key, value, padding);
+        let attention = if self.causal {
+            ops::causal_attention
+        } else {
+            ops::attention
+        };
+        let x = attention(query, key, value, padding);
         self.attention_output
             .forward(x.swap_dims(1, 2).reshape([b, l, d]))
     }
 
     fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let gelu = if self.quick_gelu {
+            ops::quick_gelu
+        } else {
+            ops::gelu
+        };
         self.dropout
-            .forward(self.output.forward(ops::gelu(self.intermediate.forward(x))))
+            .forward(self.output.forward(gelu(self.intermediate.forward(x))))
     }
 }

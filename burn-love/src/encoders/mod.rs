@@ -1,20 +1,28 @@
 //! The three encoders, behind traits so that other implementations can take their place.
 //!
 //! - audio: [`Vggish`] on log-mel examples
-//! - vision: [`Vit`] on one image per frame
-//! - text: [`Roberta`] on token ids
+//! - vision: [`VisionTower`], a [`Vit`] or a [`ClipVision`], on one image per frame
+//! - text: [`TextTower`], a [`Roberta`] or a [`ClipText`], on token ids
 
 mod block;
+mod clip_text;
+mod clip_vision;
 mod roberta;
+mod text;
 mod vggish;
+mod vision;
 mod vit;
 
 use burn::prelude::*;
 
 pub use block::{EncoderBlock, EncoderBlockConfig};
-pub use roberta::{Roberta, RobertaConfig};
-pub use vggish::{Vggish, VggishConfig};
-pub use vit::{Vit, VitConfig};
+pub use clip_text::{ClipText, ClipTextEmbeddings};
+pub use clip_vision::{ClipVision, ClipVisionEmbeddings};
+pub use roberta::{Roberta, RobertaEmbeddings};
+pub use text::{TextConfig, TextKind, TextTower};
+pub use vggish::{PostProcessor, Vggish, VggishConfig};
+pub use vision::{VisionConfig, VisionKind, VisionTower};
+pub use vit::{Vit, VitEmbeddings};
 
 /// An encoder of log-mel examples.
 pub trait AudioEncoder<B: Backend> {
@@ -51,6 +59,22 @@ pub struct VisionFeatures<B: Backend> {
     pub patches: Tensor<B, 3>,
     /// One feature per image, `[N, D]`.
     pub cls: Tensor<B, 2>,
+}
+
+impl<B: Backend> VisionFeatures<B> {
+    /// The features in a hidden state whose first token stands for the image, `[N, 1 + P, D]`.
+    pub fn from_hidden(hidden: Tensor<B, 3>) -> Self {
+        let [_, l, _] = hidden.dims();
+        Self {
+            patches: hidden.clone().narrow(1, 1, l - 1),
+            cls: hidden.narrow(1, 0, 1).squeeze_dim(1),
+        }
+    }
+
+    /// The hidden state, `[N, 1 + P, D]`.
+    pub fn hidden(self) -> Tensor<B, 3> {
+        Tensor::cat(vec![self.cls.unsqueeze_dim(1), self.patches], 1)
+    }
 }
 
 /// Token ids, padded to one length.

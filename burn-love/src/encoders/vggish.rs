@@ -1,8 +1,10 @@
 //! VGGish: 0.96 s of log-mel spectrogram as one vector.
 //!
-//! AudioSet's model in torchvggish's layout (`vggish.py: VGG`), before the last ReLU and without PCA.
+//! AudioSet's model in torchvggish's layout (`torchvggish.py: VGG`). As a default before the last ReLU and without PCA,
+//! as SAM2-LOVE hears; torchvggish itself has both.
 
 use burn::{
+    module::{Initializer, Param},
     nn::{
         Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
@@ -15,6 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::AudioEncoder;
 
+/// Examples embedded at a time: the first layer's output is 1.5 MiB for each at full size, and no buffer should come near
+/// the 128 MiB that a WebGPU device must allow.
+const AT_ONCE: usize = 64;
+
 /// Sizes of a [`Vggish`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +31,13 @@ pub struct VggishConfig {
     pub hidden: usize,
     /// Width of the embedding.
     pub embedding: usize,
+    /// Ends with a ReLU, as torchvggish does.
+    #[serde(default)]
+    pub last_relu: bool,
+    /// Whitens and quantises the embedding as AudioSet's released features are: see [`PostProcessor`]. torchvggish
+    /// does so behind its last ReLU.
+    #[serde(default)]
+    pub postprocess: bool,
 }
 
 impl VggishConfig {
@@ -33,12 +46,26 @@ impl VggishConfig {
     /// Mel bands.
     pub const BANDS: usize = 64;
 
+    /// Names of all presets.
+    pub const PRESETS: [&str; 2] = ["nano", "vggish"];
+
+    /// The sizes called `name`.
+    pub fn preset(name: &str) -> Option<Self> {
+        match name {
+            "nano" => Some(Self::nano()),
+            "vggish" => Some(Self::audioset()),
+            _ => None,
+        }
+    }
+
     /// AudioSet's VGGish.
     pub fn audioset() -> Self {
         Self {
             channels: [64, 128, 256, 512],
             hidden: 4096,
             embedding: 128,
+            last_relu: false,
+            postprocess: false,
         }
     }
 
@@ -48,6 +75,8 @@ impl VggishConfig {
             channels: [8, 16, 32, 64],
             hidden: 256,
             embedding: 128,
+            last_relu: false,
+            postprocess: false,
         }
     }
 
@@ -72,6 +101,10 @@ impl VggishConfig {
             fc1_2: linear(self.hidden, self.hidden),
             fc2: linear(self.hidden, self.embedding),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            last_relu: self.last_relu,
+            pproc: self
+                .postprocess
+                .then(|| PostProcessor::new(self.embedding, device)),
         }
     }
 }
@@ -99,13 +132,19 @@ pub struct Vggish<B: Backend> {
     pub fc2: Linear<B>,
     /// Halves height and width behind each stage.
     pub pool: MaxPool2d,
+    /// Whether the embedding goes through a ReLU.
+    #[module(skip)]
+    pub last_relu: bool,
+    /// What quantises the embedding.
+    pub pproc: Option<PostProcessor<B>>,
 }
 
 impl<B: Backend> Vggish<B> {
     /// Embeds log-mel examples.
     ///
     /// # Shapes
-    /// - `log_mel`: `[N, 96, 64]`; output: `[N, 128]`
+    /// - `log_mel`: `[N, 96, 64]`
+    /// - output: `[N, 128]`; whole numbers of 0 to 255 where it is post-processed
     pub fn forward(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
         let x = log_mel.unsqueeze_dim(1); // [N, 1, 96, 64]
         let x = self.pool.forward(relu(self.conv1.forward(x)));
@@ -115,12 +154,61 @@ impl<B: Backend> Vggish<B> {
         let x = relu(self.conv4_2.forward(relu(self.conv4_1.forward(x))));
         let x = self.pool.forward(x).permute([0, 2, 3, 1]); // NCHW → NHWC
         let x = relu(self.fc1_1.forward(x.flatten::<2>(1, 3)));
-        self.fc2.forward(relu(self.fc1_2.forward(x)))
+        let x = self.fc2.forward(relu(self.fc1_2.forward(x)));
+        let x = if self.last_relu { relu(x) } else { x };
+        match &self.pproc {
+            Some(pproc) => pproc.forward(x),
+            None => x,
+        }
+    }
+}
+
+/// PCA with whitening, clipped to ±2 and quantised to 8 bits: how AudioSet's embeddings were released
+/// (`torchvggish.py: Postprocessor`). No gradient passes the rounding.
+#[derive(Module, Debug)]
+pub struct PostProcessor<B: Backend> {
+    /// Whitened principal axes, one a row, `[D, D]`.
+    pub pca_eigen_vectors: Param<Tensor<B, 2>>,
+    /// Mean embedding, `[D, 1]`.
+    pub pca_means: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> PostProcessor<B> {
+    /// Largest whitened value.
+    const CLIP: f64 = 2.0;
+    /// Steps of the quantiser from −2 to 2.
+    const STEPS: f64 = 255.0;
+
+    /// Builds a post-processor that whitens nothing yet: weights come from a file.
+    pub fn new(width: usize, device: &B::Device) -> Self {
+        Self {
+            pca_eigen_vectors: Param::from_tensor(Tensor::eye(width, device)),
+            pca_means: Initializer::Zeros.init([width, 1], device),
+        }
+    }
+
+    /// Whitens and quantises embeddings.
+    ///
+    /// # Shapes
+    /// - `embeddings`, output: `[N, D]`
+    pub fn forward(&self, embeddings: Tensor<B, 2>) -> Tensor<B, 2> {
+        let centred = embeddings - self.pca_means.val().transpose();
+        let whitened = centred.matmul(self.pca_eigen_vectors.val().transpose());
+        let clipped = whitened.clamp(-Self::CLIP, Self::CLIP);
+        ((clipped + Self::CLIP) * (Self::STEPS / (2.0 * Self::CLIP))).round()
     }
 }
 
 impl<B: Backend> AudioEncoder<B> for Vggish<B> {
     fn encode_audio(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
-        self.forward(log_mel)
+        let [n, ..] = log_mel.dims();
+        if n <= AT_ONCE {
+            return self.forward(log_mel);
+        }
+        let parts = (0..n).step_by(AT_ONCE).map(|start| {
+            let part = log_mel.clone().narrow(0, start, AT_ONCE.min(n - start));
+            self.forward(part)
+        });
+        Tensor::cat(parts.collect(), 0)
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encoders::{RobertaConfig, VggishConfig, VitConfig},
+    encoders::{TextConfig, VggishConfig, VisionConfig},
     fusion::{FusionConfig, FusionInputWidths},
     sam2::{Sam2Config, TrackerConfig},
 };
@@ -38,10 +38,10 @@ pub struct Sam2Section {
 pub struct EncodersConfig {
     /// VGGish.
     pub audio: VggishConfig,
-    /// ViT.
-    pub vision: VitConfig,
-    /// RoBERTa.
-    pub text: RobertaConfig,
+    /// ViT or CLIP.
+    pub vision: VisionConfig,
+    /// RoBERTa or CLIP.
+    pub text: TextConfig,
 }
 
 impl LoveConfig {
@@ -55,8 +55,8 @@ impl LoveConfig {
             },
             encoders: EncodersConfig {
                 audio: VggishConfig::nano(),
-                vision: VitConfig::nano(),
-                text: RobertaConfig::nano(),
+                vision: VisionConfig::nano(),
+                text: TextConfig::nano(),
             },
             fusion: FusionConfig::nano(),
         }

@@ -9,6 +9,6 @@ mod session;
 mod training;
 
 pub use config::{EncodersConfig, LoveConfig, Sam2Section};
-pub use model::{ClipFeatures, ClipInput, Encoders, Sam2Love};
+pub use model::{ClipFeatures, ClipInput, Encoders, Sam2Love, encode};
 pub use session::LoveSession;
 pub use training::{FramesOutput, Trainable};

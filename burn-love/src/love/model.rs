@@ -4,7 +4,7 @@ use burn::prelude::*;
 
 use super::{LoveConfig, LoveSession};
 use crate::{
-    encoders::{AudioEncoder, Roberta, TextEncoder, TokenBatch, Vggish, VisionEncoder, Vit},
+    encoders::{AudioEncoder, TextEncoder, TextTower, TokenBatch, Vggish, VisionEncoder, VisionTower},
     fusion::{Fusion, FusionInput},
     sam2::Sam2,
 };
@@ -15,9 +15,9 @@ pub struct Encoders<B: Backend> {
     /// Sound.
     pub audio: Vggish<B>,
     /// Frames.
-    pub vision: Vit<B>,
+    pub vision: VisionTower<B>,
     /// Sentences.
-    pub text: Roberta<B>,
+    pub text: TextTower<B>,
 }
 
 /// SAM2-LOVE. See the [module docs](super).
@@ -94,8 +94,8 @@ impl<B: Backend> Encoders<B> {
     }
 }
 
-/// Encodes clips with any encoders.
-pub(super) fn encode<B: Backend>(
+/// Encodes clips with any encoders, such as those of ONNX graphs; [`Fusion::forward`] makes prompts of it.
+pub fn encode<B: Backend>(
     audio: &impl AudioEncoder<B>,
     vision: &impl VisionEncoder<B>,
     text: &impl TextEncoder<B>,

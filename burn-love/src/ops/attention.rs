@@ -19,20 +19,49 @@ pub fn attention<B: Backend>(
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 2, Bool>>,
 ) -> Tensor<B, 4> {
-    chunked(query, key, value, mask, MAX_WEIGHTS)
+    chunked(query, key, value, mask.map(for_all_queries), MAX_WEIGHTS)
 }
 
-fn chunked<B: Backend>(
+/// As [`attention`], and each position attends to itself and earlier ones only.
+///
+/// # Shapes
+/// - `query`, `key`: `[B, heads, L, Dh]`; `value`: `[B, heads, L, Dv]`
+/// - `mask`: `[B, L]`
+/// - output: `[B, heads, L, Dv]`
+pub fn causal_attention<B: Backend>(
     query: Tensor<B, 4>,
     key: Tensor<B, 4>,
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 2, Bool>>,
+) -> Tensor<B, 4> {
+    let [b, _, l, _] = query.dims();
+    // True above the diagonal: at keys behind the query.
+    let mut later = Tensor::<B, 2, Bool>::tril_mask([l, l], 0, &query.device())
+        .reshape([1, 1, l, l])
+        .expand([b, 1, l, l]);
+    if let Some(mask) = mask {
+        later = later.bool_or(for_all_queries(mask).expand([b, 1, l, l]));
+    }
+    chunked(query, key, value, Some(later), MAX_WEIGHTS)
+}
+
+/// `[B, Lk] → [B, 1, 1, Lk]`
+fn for_all_queries<B: Backend>(mask: Tensor<B, 2, Bool>) -> Tensor<B, 4, Bool> {
+    let [b, lk] = mask.dims();
+    mask.reshape([b, 1, 1, lk])
+}
+
+/// Attention in pieces of at most `limit` weights; `mask` is `[B, 1, Lq, Lk]`, or `[B, 1, 1, Lk]` for all queries.
+fn chunked<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: Option<Tensor<B, 4, Bool>>,
     limit: usize,
 ) -> Tensor<B, 4> {
     let [b, heads, lq, dh] = query.dims();
     let lk = key.dims()[2];
     let query = query / (dh as f64).sqrt();
-    let mask = mask.map(|mask| mask.reshape([b, 1, 1, lk]));
     if b * heads * lq * lk <= limit {
         return whole(query, key.swap_dims(2, 3), value, mask);
     }
@@ -46,8 +75,13 @@ fn chunked<B: Backend>(
             let pick = |x: &Tensor<B, 4>| x.clone().narrow(0, i, 1).narrow(1, h, 1);
             let (query, key, value) = (pick(&query), pick(&key).swap_dims(2, 3), pick(&value));
             let parts = (0..lq).step_by(rows).map(|start| {
-                let query = query.clone().narrow(2, start, rows.min(lq - start));
-                whole(query, key.clone(), value.clone(), mask.clone())
+                let rows = rows.min(lq - start);
+                let query = query.clone().narrow(2, start, rows);
+                let mask = mask.clone().map(|mask| match mask.dims()[2] {
+                    1 => mask,
+                    _ => mask.narrow(2, start, rows),
+                });
+                whole(query, key.clone(), value.clone(), mask)
             });
             outputs.push(Tensor::cat(parts.collect(), 2));
         }
@@ -92,12 +126,29 @@ mod tests {
             ],
             &Default::default(),
         );
-        let full = chunked(q.clone(), k.clone(), v.clone(), Some(mask.clone()), usize::MAX);
-        for limit in [1, 11, 35] {
-            let parts = chunked(q.clone(), k.clone(), v.clone(), Some(mask.clone()), limit);
-            parts
-                .into_data()
-                .assert_approx_eq::<f32>(&full.to_data(), Tolerance::absolute(1e-6));
+        let mask = for_all_queries(mask);
+        let each = Tensor::<B, 2, Bool>::tril_mask([7, 5], 1, &Default::default());
+        let each = each.reshape([1, 1, 7, 5]).expand([2, 1, 7, 5]);
+        for mask in [mask.clone(), mask.expand([2, 1, 7, 5]).bool_or(each)] {
+            let full = chunked(q.clone(), k.clone(), v.clone(), Some(mask.clone()), usize::MAX);
+            for limit in [1, 11, 35] {
+                let parts = chunked(q.clone(), k.clone(), v.clone(), Some(mask.clone()), limit);
+                parts
+                    .into_data()
+                    .assert_approx_eq::<f32>(&full.to_data(), Tolerance::absolute(1e-6));
+            }
+        }
+    }
+
+    #[test]
+    fn the_future_has_no_say() {
+        let (q, k, v) = (random([1, 2, 4, 4]), random([1, 2, 4, 4]), random([1, 2, 4, 4]));
+        let all = causal_attention(q.clone(), k.clone(), v.clone(), None);
+        for l in 1..=4 {
+            let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, 0, l));
+            let last = attention(q.narrow(2, l - 1, 1), k, v, None);
+            let found = all.clone().narrow(2, l - 1, 1).into_data();
+            found.assert_approx_eq::<f32>(&last.into_data(), Tolerance::absolute(1e-6));
         }
     }
 

@@ -12,8 +12,8 @@ mod resize;
 #[cfg(feature = "flex")]
 mod flex;
 
-pub use attention::attention;
+pub use attention::{attention, causal_attention};
 pub use constants::constant;
-pub use gelu::gelu;
+pub use gelu::{gelu, quick_gelu};
 pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig, layer_norm};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};

@@ -1,11 +1,10 @@
-//! Frames: squashed to a square, normalised per channel.
+//! Frames: squashed to a square, or its middle cut out, and normalised per channel.
 
 use ::image::RgbImage;
-use fast_image_resize::{
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, TypedImage},
-    pixels::F32x3,
-};
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer, images::TypedImage, pixels::F32x3};
+
+use super::resample::{Axis, Resampling, resample};
+use crate::encoders::{VisionConfig, VisionKind};
 
 /// Mean and standard deviation per channel, of values in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,20 +21,16 @@ impl Normalization {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     };
+    /// The statistics of CLIP's training images.
+    pub const CLIP: Self = Self {
+        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    };
     /// −1 to 1, as Hugging Face's ViT uses it.
     pub const HALF: Self = Self {
         mean: [0.5; 3],
         std: [0.5; 3],
     };
-}
-
-/// How pixels are resampled; both are antialiased and round to 8 bits, as Pillow does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resampling {
-    /// Bilinear.
-    Bilinear,
-    /// Bicubic with a = −0.5.
-    Bicubic,
 }
 
 /// A frame as SAM 2's video loader prepares it: bicubic, ImageNet's statistics.
@@ -82,6 +77,46 @@ pub fn vit_pixels(frame: &RgbImage, size: usize) -> Vec<f32> {
     normalised_pixels(frame, size, Resampling::Bilinear, Normalization::HALF)
 }
 
+/// A frame as Hugging Face's CLIP processor prepares it: the shorter side becomes `size`, the middle is cut out.
+///
+/// What lies outside the middle square is not seen: of a frame of 16:9, 44 %.
+///
+/// # Shapes
+/// - output: `[3, size, size]`, row by row
+///
+/// # Panics
+/// If the frame or `size` is empty.
+pub fn clip_pixels(frame: &RgbImage, size: usize) -> Vec<f32> {
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let shorter = width.min(height);
+    assert!(
+        shorter > 0 && size > 0,
+        "cannot cut {size}² out of {width}×{height}"
+    );
+    // Sides and offsets are rounded down.
+    let middle = |length: usize| {
+        let whole = length * size / shorter;
+        Axis {
+            whole,
+            start: (whole - size) / 2,
+            length: size,
+        }
+    };
+    let resized = resample(frame, middle(width), middle(height), Resampling::Bicubic);
+    planes(&unit(&resized), size, Normalization::CLIP)
+}
+
+/// A frame as the processor that belongs to a vision encoder prepares it: [`vit_pixels`] or [`clip_pixels`].
+///
+/// # Shapes
+/// - output: `[3, V, V]`, row by row
+pub fn vision_pixels(frame: &RgbImage, config: &VisionConfig) -> Vec<f32> {
+    match config.kind {
+        VisionKind::Vit => vit_pixels(frame, config.image_size),
+        VisionKind::Clip => clip_pixels(frame, config.image_size),
+    }
+}
+
 /// Squashes a frame to a square and normalises it.
 ///
 /// # Shapes
@@ -95,31 +130,14 @@ pub fn normalised_pixels(
     resampling: Resampling,
     normalization: Normalization,
 ) -> Vec<f32> {
-    let (width, height) = frame.dimensions();
-    assert!(
-        width > 0 && height > 0 && size > 0,
-        "cannot resize {width}×{height} to {size}²"
-    );
-    let side = size as u32;
-    let resized = if (width, height) == (side, side) {
-        frame.as_raw().clone()
-    } else {
-        let filter = match resampling {
-            Resampling::Bilinear => FilterType::Bilinear,
-            Resampling::Bicubic => FilterType::CatmullRom,
-        };
-        let pixel = fast_image_resize::PixelType::U8x3;
-        let mut target = Image::new(side, side, pixel);
-        let source = fast_image_resize::images::ImageRef::new(width, height, frame.as_raw(), pixel)
-            .expect("an RgbImage holds three bytes per pixel");
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-        Resizer::new()
-            .resize(&source, &mut target, &options)
-            .expect("both images are RGB of 8 bits");
-        target.into_vec()
-    };
-    let values: Vec<f32> = resized.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-    planes(&values, size, normalization)
+    let side = Axis::all(size);
+    let resized = resample(frame, side, side, resampling);
+    planes(&unit(&resized), size, normalization)
+}
+
+/// Bytes as values in 0..=1.
+fn unit(bytes: &[u8]) -> Vec<f32> {
+    bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect()
 }
 
 /// From interleaved values in 0..=1 to normalised planes.

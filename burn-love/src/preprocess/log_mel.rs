@@ -2,14 +2,19 @@
 //!
 //! torchvggish, `mel_features.py` and `vggish_input.py`: windows of 25 ms every 10 ms (periodic Hann, FFT of 512),
 //! 64 HTK mel bands from 125 to 7500 Hz, log(x + 0.01), examples of 96 frames without overlap.
+//!
+//! # Rows and frames
+//!
+//! A clip of T seconds has T frames, one a second, and T examples ([`log_mel_rows`]). Examples are 0.96 s long: example i
+//! covers 0.96·i to 0.96·i + 0.975 s (its last window reaches 15 ms into the next), so it begins 0.04·i s before frame i's
+//! second does. The T examples need 0.96·T + 0.015 s of sound, which T seconds always hold; what follows is not heard:
+//! 0.385 s of 10 s, 2.385 s of 60 s. Sounds that are a little short, such as 9.6 s for ten frames, are continued with
+//! silence.
 
 use realfft::RealFftPlanner;
 
 use super::{PreprocessError, SAMPLE_RATE, Waveform};
 use crate::encoders::VggishConfig;
-
-/// Length and hop of an example, in seconds.
-pub const EXAMPLE_SECONDS: f64 = 0.96;
 
 const WINDOW: usize = 400;
 const HOP: usize = 160;
@@ -27,23 +32,41 @@ pub struct LogMel {
     pub examples: usize,
 }
 
+/// Samples that `examples` examples need.
+pub const fn samples_of(examples: usize) -> usize {
+    match examples {
+        0 => 0,
+        _ => WINDOW + (examples * VggishConfig::FRAMES - 1) * HOP,
+    }
+}
+
+/// Exactly `rows` log-mel examples of a sound, which is cut or continued with silence: the audio of a clip of `rows`
+/// frames at one a second. See the [module docs](self) for their timing.
+pub fn log_mel_rows(mut waveform: Waveform, rows: usize) -> LogMel {
+    waveform.samples.resize(samples_of(rows), 0.0);
+    examples_of(&waveform.samples, rows)
+}
+
 /// The log-mel examples of a sound; what is left behind the last whole example is dropped.
 ///
 /// # Errors
 /// If the sound is shorter than one example (0.975 s with the last window).
 pub fn log_mel(waveform: &Waveform) -> Result<LogMel, PreprocessError> {
-    const FRAMES: usize = VggishConfig::FRAMES;
-    const BANDS: usize = VggishConfig::BANDS;
     let samples = &waveform.samples;
-    let needed = WINDOW + (FRAMES - 1) * HOP;
-    if samples.len() < needed {
-        let expected = needed as f64 / f64::from(SAMPLE_RATE);
+    if samples.len() < samples_of(1) {
         return Err(PreprocessError::ShortAudio {
-            expected,
+            expected: samples_of(1) as f64 / f64::from(SAMPLE_RATE),
             found: waveform.seconds(),
         });
     }
-    let examples = (1 + (samples.len() - WINDOW) / HOP) / FRAMES;
+    let examples = (1 + (samples.len() - WINDOW) / HOP) / VggishConfig::FRAMES;
+    Ok(examples_of(samples, examples))
+}
+
+/// The first examples of samples that hold so many.
+fn examples_of(samples: &[f32], examples: usize) -> LogMel {
+    const FRAMES: usize = VggishConfig::FRAMES;
+    const BANDS: usize = VggishConfig::BANDS;
     let window: Vec<f64> = (0..WINDOW)
         .map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / WINDOW as f64).cos())
         .collect();
@@ -67,7 +90,7 @@ pub fn log_mel(waveform: &Waveform) -> Result<LogMel, PreprocessError> {
             values.push((energy + LOG_OFFSET).ln() as f32);
         }
     }
-    Ok(LogMel { values, examples })
+    LogMel { values, examples }
 }
 
 /// For each band its FFT bins and their weights: triangles in the mel scale, without the constant bin.
@@ -113,6 +136,44 @@ mod tests {
             examples(15_599),
             Err(PreprocessError::ShortAudio { .. })
         ));
+    }
+
+    /// Whatever its length, a sound has a row per frame, and a row hears only its own 0.975 s.
+    #[test]
+    fn rows_are_as_many_as_frames() {
+        let noise = |seconds: f64| {
+            let length = (seconds * f64::from(SAMPLE_RATE)) as usize;
+            let samples = (0..length)
+                .map(|i| ((i * i % 7919) as f32 / 7919.0) - 0.5)
+                .collect();
+            Waveform { samples }
+        };
+        for frames in [1, 2, 10, 20, 24, 25, 30, 60] {
+            for seconds in [0.96 * frames as f64, frames as f64, frames as f64 + 0.3, 60.0] {
+                let mel = log_mel_rows(noise(seconds), frames);
+                assert_eq!(mel.examples, frames, "{seconds} s for {frames} frames");
+                assert_eq!(mel.values.len(), frames * 96 * 64);
+            }
+            assert!(samples_of(frames) <= frames * SAMPLE_RATE as usize);
+        }
+        let whole = log_mel_rows(noise(10.0), 10);
+        assert_eq!(log_mel_rows(noise(10.3), 10), whole, "what follows is not heard");
+        let short = log_mel_rows(noise(9.6), 10);
+        let nine = 9 * 96 * 64;
+        assert_eq!(short.values[..nine], whole.values[..nine]);
+        // The tenth row reaches to 9.615 s: its last two windows hear silence.
+        let row = &short.values[nine..];
+        assert_eq!(row[..94 * 64], whole.values[nine..][..94 * 64]);
+        assert_ne!(row[95 * 64..], whole.values[nine..][95 * 64..]);
+
+        let start = 15_360 * 3;
+        let third = Waveform {
+            samples: noise(10.0).samples[start..][..15_600].to_vec(),
+        };
+        assert_eq!(
+            log_mel_rows(third, 1).values,
+            whole.values[3 * 96 * 64..][..96 * 64]
+        );
     }
 
     #[test]

@@ -3,15 +3,20 @@
 //! Nothing here reads a file or touches a device; callers add the path to an error.
 
 mod audio;
+mod decode;
 mod image;
 mod log_mel;
+mod resample;
 mod text;
+mod wav;
 
 pub use self::image::{
-    Normalization, Resampling, normalised_pixels, sam2_image_pixels, sam2_pixels, vit_pixels,
+    Normalization, clip_pixels, normalised_pixels, sam2_image_pixels, sam2_pixels, vision_pixels, vit_pixels,
 };
 pub use audio::{SAMPLE_RATE, Waveform};
-pub use log_mel::{EXAMPLE_SECONDS, LogMel, log_mel};
+pub use decode::{decode_image, is_whole_jpeg};
+pub use log_mel::{LogMel, log_mel, log_mel_rows};
+pub use resample::Resampling;
 pub use text::{Tokenizer, Tokens};
 
 /// What is wrong with the content of a file.
@@ -38,8 +43,18 @@ pub enum PreprocessError {
         /// Seconds there.
         found: f64,
     },
-    /// A sample that is not a number.
-    #[error("expected finite samples, found {value} at sample {index}")]
+    /// The sound has a rate that no recording has.
+    #[error("expected a sound of {lowest} to {highest} samples per second, found {found}")]
+    SampleRate {
+        /// Lowest rate that is resampled, in Hz.
+        lowest: u32,
+        /// Highest rate that is resampled, in Hz.
+        highest: u32,
+        /// Rate of the file, in Hz.
+        found: u32,
+    },
+    /// A sample that is not a number, or beyond ±2³².
+    #[error("expected finite samples (floats: within ±2³²), found {value} at sample {index}")]
     NotFinite {
         /// Position of the first such sample.
         index: usize,
@@ -56,6 +71,9 @@ pub enum PreprocessError {
         /// The resampler's words.
         reason: String,
     },
+    /// The picture cannot be decoded.
+    #[error("expected a picture (PNG, JPEG or GIF), found: {0}")]
+    NotImage(String),
     /// The tokenizer file cannot be used.
     #[error("expected a tokenizer.json of the `tokenizers` library, found: {0}")]
     Tokenizer(String),

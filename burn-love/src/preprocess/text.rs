@@ -4,7 +4,10 @@ use tokenizers::{Encoding, Tokenizer as Inner};
 
 use super::PreprocessError;
 
-/// A tokenizer of the `tokenizers` library with RoBERTa's special tokens.
+/// What texts are padded with, in RoBERTa and in CLIP, whose closing token serves. Masks say where padding is, not ids.
+const PADDING: [&str; 2] = ["<pad>", "<|endoftext|>"];
+
+/// A tokenizer of the `tokenizers` library with RoBERTa's or CLIP's special tokens.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
@@ -33,7 +36,7 @@ impl Tokenizer {
     /// Reads the content of a `tokenizer.json`.
     ///
     /// # Errors
-    /// If it cannot be parsed or has no `<pad>` token.
+    /// If it cannot be parsed or has no token to pad with: neither `<pad>` nor `<|endoftext|>`.
     pub fn from_json(content: &[u8]) -> Result<Self, PreprocessError> {
         let mut inner =
             Inner::from_bytes(content).map_err(|error| PreprocessError::Tokenizer(error.to_string()))?;
@@ -41,9 +44,10 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| PreprocessError::Tokenizer(error.to_string()))?;
-        let padding_id = inner
-            .token_to_id("<pad>")
-            .ok_or_else(|| PreprocessError::Tokenizer("no token `<pad>`".into()))?;
+        let padding_id = PADDING
+            .iter()
+            .find_map(|token| inner.token_to_id(token))
+            .ok_or_else(|| PreprocessError::Tokenizer("neither `<pad>` nor `<|endoftext|>`".into()))?;
         Ok(Self { inner, padding_id })
     }
 

@@ -3,9 +3,10 @@
 //! Values and layouts are the same, with two exceptions: the four point embeddings are rows of one tensor, and the
 //! matrix of the position encoding is stored twice. `Sam2Model` lacks everything that a video needs.
 
-use std::collections::BTreeMap;
-
-use super::TensorSource;
+use super::{
+    TensorSource,
+    view::{Names, Origin},
+};
 
 /// The matrix of the position encoding, of images and of prompts.
 const POSITIONS: &str = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";
@@ -107,32 +108,17 @@ const NORMS: &[(&str, &str)] = &[
     ("layer_norm_final_attn", "norm_final_attn"),
 ];
 
-/// Where a tensor comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// Its names in the file, which hold the same values.
-    pub keys: Vec<String>,
-    /// The row that it is, if not the whole.
-    pub row: Option<usize>,
-}
-
 /// Meta's names of the tensors of a file with Hugging Face's. A tensor that Meta does not have keeps its name.
-pub(super) fn to_meta(source: &dyn TensorSource) -> BTreeMap<String, Origin> {
-    let mut names: BTreeMap<String, Origin> = BTreeMap::new();
+pub(super) fn to_meta(source: &dyn TensorSource) -> Names {
+    let mut names = Names::new();
     for key in source.keys() {
         let shape = source.info(key).map(|info| info.shape).unwrap_or_default();
         if key == POINTS
             && let [rows @ 4, _] = shape[..]
         {
             for row in 0..rows {
-                let origin = Origin {
-                    keys: vec![key.to_owned()],
-                    row: Some(row),
-                };
-                names.insert(
-                    format!("sam_prompt_encoder.point_embeddings.{row}.weight"),
-                    origin,
-                );
+                let name = format!("sam_prompt_encoder.point_embeddings.{row}.weight");
+                names.insert(name, Origin::rows(key, row..row + 1));
             }
         } else {
             names.entry(rename(key)).or_default().keys.push(key.to_owned());
@@ -143,8 +129,13 @@ pub(super) fn to_meta(source: &dyn TensorSource) -> BTreeMap<String, Origin> {
 
 /// Meta's name of a tensor.
 fn rename(key: &str) -> String {
+    rename_by(&TABLES, key)
+}
+
+/// `key` with the first row that fits of each table applied, one table behind the other.
+pub(super) fn rename_by(tables: &[&[(&str, &'static str)]], key: &str) -> String {
     let mut names: Vec<&str> = key.split('.').collect();
-    for table in TABLES {
+    for table in tables {
         if let Some(renamed) = table.iter().find_map(|(from, to)| replace(&names, from, to)) {
             names = renamed;
         }

@@ -5,7 +5,7 @@
 
 use crate::sam2;
 
-/// torchvggish: `nn.Sequential` counts activations and pooling too.
+/// torchvggish: `nn.Sequential` counts activations and pooling too. The post-processor's `pproc.*` are called alike.
 const VGGISH: &[(&str, &str)] = &[
     ("conv1", "features.0"),
     ("conv2", "features.3"),
@@ -44,6 +44,18 @@ const ROBERTA: &[(&str, &str)] = &[
     ("output_norm", "output.LayerNorm"),
 ];
 
+/// Hugging Face's CLIP, both towers.
+const CLIP: &[(&str, &str)] = &[
+    ("query", "self_attn.q_proj"),
+    ("key", "self_attn.k_proj"),
+    ("value", "self_attn.v_proj"),
+    ("attention_output", "self_attn.out_proj"),
+    ("attention_norm", "layer_norm1"),
+    ("intermediate", "mlp.fc1"),
+    ("output", "mlp.fc2"),
+    ("output_norm", "layer_norm2"),
+];
+
 /// torchvggish's key of the [`Vggish`](crate::encoders::Vggish) parameter at `path`.
 pub fn vggish(path: &str) -> String {
     replace(path, VGGISH)
@@ -51,12 +63,32 @@ pub fn vggish(path: &str) -> String {
 
 /// Hugging Face's key of the [`Vit`](crate::encoders::Vit) parameter at `path`.
 pub fn vit(path: &str) -> String {
-    replace(&layers(path), VIT)
+    replace(&layers(path, "encoder.layer"), VIT)
 }
 
 /// Hugging Face's key of the [`Roberta`](crate::encoders::Roberta) parameter at `path`.
 pub fn roberta(path: &str) -> String {
-    replace(&layers(path), ROBERTA)
+    replace(&layers(path, "encoder.layer"), ROBERTA)
+}
+
+/// Hugging Face's key of the [`ClipText`](crate::encoders::ClipText) parameter at `path`, in a `CLIPModel`.
+pub fn clip_text(path: &str) -> String {
+    format!("text_model.{}", replace(&layers(path, "encoder.layers"), CLIP))
+}
+
+/// Hugging Face's key of the [`ClipVision`](crate::encoders::ClipVision) parameter at `path`, in a `CLIPModel`.
+pub fn clip_vision(path: &str) -> String {
+    format!("vision_model.{}", replace(&layers(path, "encoder.layers"), CLIP))
+}
+
+/// Upstream's key of the [`VisionTower`](crate::encoders::VisionTower) parameter at `path`.
+pub fn vision(path: &str) -> String {
+    variant(path, [("Vit.", vit), ("Clip.", clip_vision)])
+}
+
+/// Upstream's key of the [`TextTower`](crate::encoders::TextTower) parameter at `path`.
+pub fn text(path: &str) -> String {
+    variant(path, [("Roberta.", roberta), ("Clip.", clip_text)])
 }
 
 /// Key of the [`Sam2Love`](crate::love::Sam2Love) parameter at `path`: each part's upstream key behind the part's name.
@@ -66,15 +98,17 @@ pub fn roberta(path: &str) -> String {
 ///
 /// assert_eq!(love("sam2.no_mem_embed"), "sam2.no_mem_embed");
 /// assert_eq!(love("encoders.audio.conv3_1.bias"), "encoders.audio.features.6.bias");
-/// assert_eq!(love("encoders.text.layers.0.key.bias"), "encoders.text.encoder.layer.0.attention.self.key.bias");
+/// let path = "encoders.text.Roberta.layers.0.key.bias";
+/// assert_eq!(love(path), "encoders.text.encoder.layer.0.attention.self.key.bias");
+/// let path = "encoders.text.Clip.layers.0.key.bias";
+/// assert_eq!(love(path), "encoders.text.text_model.encoder.layers.0.self_attn.k_proj.bias");
 /// ```
 pub fn love(path: &str) -> String {
-    type Key = fn(&str) -> String;
     const PARTS: [(&str, Key); 4] = [
         ("sam2.", sam2::to_checkpoint),
         ("encoders.audio.", vggish),
-        ("encoders.vision.", vit),
-        ("encoders.text.", roberta),
+        ("encoders.vision.", vision),
+        ("encoders.text.", text),
     ];
     for (part, key) in PARTS {
         if let Some(rest) = path.strip_prefix(part) {
@@ -84,10 +118,22 @@ pub fn love(path: &str) -> String {
     path.to_owned()
 }
 
-/// Both Hugging Face models keep their blocks in `encoder.layer`.
-fn layers(path: &str) -> String {
+type Key = fn(&str) -> String;
+
+/// The key in a module that is an enum, whose paths begin with the variant's name; files do not have it.
+fn variant(path: &str, variants: [(&str, Key); 2]) -> String {
+    for (name, key) in variants {
+        if let Some(rest) = path.strip_prefix(name) {
+            return key(rest);
+        }
+    }
+    path.to_owned()
+}
+
+/// Hugging Face keeps blocks in a module of their own, `place`.
+fn layers(path: &str, place: &str) -> String {
     match path.strip_prefix("layers.") {
-        Some(rest) => format!("encoder.layer.{rest}"),
+        Some(rest) => format!("{place}.{rest}"),
         None => path.to_owned(),
     }
 }

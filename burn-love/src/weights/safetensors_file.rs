@@ -111,7 +111,7 @@ impl TensorSource for SafetensorsFile {
     }
 }
 
-/// Writes tensors as f32, with the config they belong to, one tensor in memory at a time.
+/// Writes tensors as f32, or i64 if the source says so, with the config they belong to, one tensor in memory at a time.
 ///
 /// The same content gives the same bytes. The file is written aside and renamed: it is complete on disk when this
 /// returns, or what was there before is untouched.
@@ -128,9 +128,13 @@ pub fn write_safetensors(
     let entries = keys.iter().map(|key| {
         let info = source.info(key).expect("a key of the source");
         let start = end;
-        end += info.elements() * size_of::<f32>();
+        let (dtype, size) = match info.dtype {
+            Dtype::I64 => (Dtype::I64, size_of::<i64>()),
+            _ => (Dtype::F32, size_of::<f32>()),
+        };
+        end += info.elements() * size;
         let entry = Entry {
-            dtype: Dtype::F32,
+            dtype,
             shape: info.shape,
             data_offsets: (start, end),
         };

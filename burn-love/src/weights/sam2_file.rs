@@ -1,84 +1,20 @@
 //! SAM 2's weights, whatever file they come from.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::path::Path;
 
 use burn::prelude::*;
 
 use super::{
-    Allow, LoadReport, Shapes, TensorInfo, TensorSource, WeightsError, WeightsFile, compare,
-    hugging_face::{self, Origin},
-    load_state, shapes_of,
+    Allow, Family, LoadReport, Shapes, TensorInfo, TensorSource, WeightsError, WeightsFile, compare,
+    hugging_face, load_state, shapes_of,
+    view::{Origin, View},
 };
 use crate::sam2::{Sam2, Sam2Config, to_checkpoint};
 
-/// Whose names a file's tensors have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// SAM 2, by Meta.
-    Sam2,
-    /// SAM 2, by Hugging Face: `Sam2Model` or `Sam2VideoModel`.
-    Sam2HuggingFace,
-    /// A whole SAM2-LOVE, by burn-love.
-    Love,
-    /// VGGish, by torchvggish.
-    Vggish,
-    /// ViT, by Hugging Face.
-    Vit,
-    /// RoBERTa, by Hugging Face.
-    Roberta,
-}
-
-/// A tensor that only one family calls so. What holds others comes first.
-const MARKS: [(&str, Family); 6] = [
-    ("sam2.image_encoder.trunk.patch_embed.proj.weight", Family::Love),
-    ("image_encoder.trunk.patch_embed.proj.weight", Family::Sam2),
-    (
-        "vision_encoder.backbone.patch_embed.projection.weight",
-        Family::Sam2HuggingFace,
-    ),
-    ("embeddings.patch_embeddings.projection.weight", Family::Vit),
-    ("embeddings.word_embeddings.weight", Family::Roberta),
-    ("embeddings.4.weight", Family::Vggish),
-];
-
-impl Family {
-    /// The family of a file's tensors, if it is known.
-    pub fn of(source: &dyn TensorSource) -> Option<Self> {
-        let (_, family) = MARKS.iter().find(|(key, _)| source.info(key).is_some())?;
-        Some(*family)
-    }
-
-    /// A short name for programs.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Sam2 => "sam2",
-            Self::Sam2HuggingFace => "sam2-hugging-face",
-            Self::Love => "sam2-love",
-            Self::Vggish => "vggish",
-            Self::Vit => "vit",
-            Self::Roberta => "roberta",
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sam2 => "SAM 2 (Meta)",
-            Self::Sam2HuggingFace => "SAM 2 (Hugging Face)",
-            Self::Love => "SAM2-LOVE (burn-love)",
-            Self::Vggish => "VGGish (torchvggish)",
-            Self::Vit => "ViT (Hugging Face)",
-            Self::Roberta => "RoBERTa (Hugging Face)",
-        })
-    }
-}
-
 /// SAM 2's weights under Meta's names: of Meta's `.pt`, of Hugging Face's safetensors, or converted.
 pub struct Sam2File {
-    file: WeightsFile,
+    view: View,
     family: Family,
-    names: BTreeMap<String, Origin>,
 }
 
 impl Sam2File {
@@ -98,32 +34,29 @@ impl Sam2File {
         let (family, names) = match Family::of(&file) {
             Some(family @ Family::Sam2HuggingFace) => (family, hugging_face::to_meta(&file)),
             Some(family @ Family::Sam2) => {
-                let own = |key: &str| Origin {
-                    keys: vec![key.to_owned()],
-                    row: None,
-                };
-                let names = file.keys().into_iter().map(|key| (key.to_owned(), own(key)));
-                (family, names.collect())
+                let keys = file.keys().into_iter();
+                (
+                    family,
+                    keys.map(|key| (key.to_owned(), Origin::whole(key))).collect(),
+                )
             }
-            other => {
-                let found = match (other, file.keys().first()) {
-                    (Some(family), _) => format!("weights of {family}"),
-                    (None, Some(key)) => format!("others, such as `{key}`"),
-                    (None, None) => "no tensor".into(),
-                };
+            _ => {
                 return Err(WeightsError::Format {
                     path: file.path().into(),
                     expected: "weights of SAM 2, under Meta's or Hugging Face's names",
-                    found,
+                    found: Family::describe(&file),
                 });
             }
         };
-        Ok(Self { file, family, names })
+        Ok(Self {
+            view: View { file, names },
+            family,
+        })
     }
 
     /// The file.
     pub fn file(&self) -> &WeightsFile {
-        &self.file
+        &self.view.file
     }
 
     /// Whose names the tensors have in the file.
@@ -136,7 +69,7 @@ impl Sam2File {
     /// # Errors
     /// If a shape differs, or something is missing or unused that is not allowed; the error names the presets that fit.
     pub fn compare<B: Backend>(&self, expected: &Shapes, allow: Allow) -> Result<LoadReport, WeightsError> {
-        let path = self.file.path();
+        let path = self.view.file.path();
         compare(expected, self, path)
             .and_then(|report| report.accept(path, allow))
             .map_err(|error| error.with_fits(|| self.better::<B>(expected)))
@@ -160,46 +93,21 @@ impl Sam2File {
         allow: Allow,
     ) -> Result<(Sam2<B>, LoadReport), WeightsError> {
         self.compare::<B>(&shapes_of(&model, to_checkpoint), allow)?;
-        load_state(model, self, to_checkpoint, self.file.path())
+        load_state(model, self, to_checkpoint, self.view.file.path())
     }
 }
 
 impl TensorSource for Sam2File {
     fn keys(&self) -> Vec<&str> {
-        self.names.keys().map(String::as_str).collect()
+        self.view.keys()
     }
 
     fn info(&self, key: &str) -> Option<TensorInfo> {
-        let origin = self.names.get(key)?;
-        let mut info = self.file.info(origin.keys.first()?)?;
-        if let (Some(_), Some(rows)) = (origin.row, info.shape.first_mut()) {
-            *rows = 1;
-        }
-        Some(info)
+        self.view.info(key)
     }
 
     fn read(&self, key: &str) -> Result<TensorData, WeightsError> {
-        let origin = &self.names[key];
-        let (first, others) = origin.keys.split_first().expect("a tensor has a name");
-        let data = self.file.read(first)?;
-        for other in others {
-            if self.file.read(other)? != data {
-                return Err(WeightsError::Format {
-                    path: self.file.path().into(),
-                    expected: "the same values under both names of a tensor",
-                    found: format!("others in `{first}` than in `{other}`"),
-                });
-            }
-        }
-        let Some(row) = origin.row else { return Ok(data) };
-        let mut shape = data.shape.to_vec();
-        shape[0] = 1;
-        let size = shape.iter().product::<usize>();
-        let values = data.as_slice::<f32>().expect("sources give f32");
-        Ok(TensorData::new(
-            values[row * size..(row + 1) * size].to_vec(),
-            shape,
-        ))
+        self.view.read(key)
     }
 }
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     prelude::*,
-    tensor::{bf16, f16},
+    tensor::{DType, bf16, f16},
 };
 use safetensors::Dtype;
 
 use super::WeightsError;
 
-/// Named tensors of f32 in PyTorch's layout, in memory.
+/// Named tensors of f32, or of i64 where they are only written, in PyTorch's layout, in memory.
 pub type State = BTreeMap<String, TensorData>;
 
 /// Names and shapes in PyTorch's layout.
@@ -71,7 +71,10 @@ impl TensorSource for State {
     fn info(&self, key: &str) -> Option<TensorInfo> {
         self.get(key).map(|data| TensorInfo {
             shape: data.shape.to_vec(),
-            dtype: Dtype::F32,
+            dtype: match data.dtype {
+                DType::I64 => Dtype::I64,
+                _ => Dtype::F32,
+            },
         })
     }
 

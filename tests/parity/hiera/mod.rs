@@ -9,7 +9,7 @@ use crate::{Cpu, MODULE, report};
 /// The trunk of all cases.
 pub fn config() -> HieraConfig {
     HieraConfig::new()
-        .with_width(8)
+        .with_width(4)
         .with_heads(1)
         .with_stages([1, 2, 2, 1])
         .with_windows([8, 5, 6, 3])

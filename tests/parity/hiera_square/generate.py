@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import Hiera, random_images, randomize, save
 
 model = Hiera(
-    embed_dim=8,
+    embed_dim=12,
     num_heads=2,
     stages=(2, 1, 2, 1),
     window_spec=(4, 4, 2, 2),

@@ -6,12 +6,16 @@ use crate::{Cpu, MODULE, hiera};
 
 #[test]
 fn every_stage_agrees() {
-    let config = HieraConfig::new()
-        .with_width(8)
+    hiera::check::<Cpu>("hiera_square", config(), 1, &Default::default(), MODULE);
+}
+
+/// The trunk of this case.
+pub fn config() -> HieraConfig {
+    HieraConfig::new()
+        .with_width(12)
         .with_heads(2)
         .with_stages([2, 1, 2, 1])
         .with_windows([4, 4, 2, 2])
         .with_global_blocks(vec![1, 4])
-        .with_position_background([4, 4]);
-    hiera::check::<Cpu>("hiera_square", config, 1, &Default::default(), MODULE);
+        .with_position_background([4, 4])
 }

@@ -1,7 +1,7 @@
 //! Gradients through a whole image model against autograd: from the masks of points and an earlier mask to the
 //! trunk's first convolution.
 
-use burn::{backend::Autodiff, prelude::*};
+use burn::{backend::Autodiff, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::sam2::{MaskSelection, Sam2, to_checkpoint};
 use burn_love_tests::{Fixture, assert_close, assert_gradients};
 
@@ -9,16 +9,19 @@ use crate::{Cpu, GRADIENT, IMAGE_MODEL, image_path, mask_loss, report};
 
 #[test]
 fn every_parameter_agrees() {
-    type B = Autodiff<Cpu>;
-    let device = Default::default();
+    check::<Autodiff<Cpu>>(&Default::default(), IMAGE_MODEL, GRADIENT);
+}
+
+/// Compares the masks, and the gradients of their loss to all parameters that they depend on.
+pub fn check<B: AutodiffBackend>(device: &B::Device, bound: f64, gradient: f64) {
     let fixture = Fixture::load("image_gradients");
     let config = image_path::config();
-    let model: Sam2<B> = fixture.load_into(config.init(&device), to_checkpoint);
+    let model: Sam2<B> = fixture.load_into(config.init(device), to_checkpoint);
 
-    let features = model.forward_image(fixture.images("pixels", &device));
+    let features = model.forward_image(fixture.images("pixels", device));
     let prompt = model.sam_prompt_encoder.forward(
-        Some(image_path::points(&fixture, "", &device)),
-        Some(fixture.tensor("mask", &device)),
+        Some(image_path::points(&fixture, "", device)),
+        Some(fixture.tensor("mask", device)),
         config.image_size,
     );
     let embedding = model.unconditioned(&features);
@@ -27,18 +30,18 @@ fn every_parameter_agrees() {
     let mut errors = vec![assert_close(
         "masks",
         masks.clone(),
-        fixture.tensor("masks", &device),
-        IMAGE_MODEL,
+        fixture.tensor("masks", device),
+        bound,
     )];
 
     let rows = |x: Tensor<B, 4>| x.flatten::<3>(0, 1).flatten::<2>(1, 2); // [B·M, h·w]
-    let gradients = mask_loss(rows(masks), rows(fixture.tensor("target", &device))).backward();
+    let gradients = mask_loss(rows(masks), rows(fixture.tensor("target", device))).backward();
     errors.extend(assert_gradients(
         &fixture,
         &model,
         &gradients,
         to_checkpoint,
-        GRADIENT,
+        gradient,
     ));
     report("image_gradients", &errors);
 }

@@ -1,6 +1,6 @@
 //! The mask decoder against `mask_decoder.py`, in all three ways of choosing masks; and its gradients.
 
-use burn::{backend::Autodiff, prelude::*};
+use burn::{backend::Autodiff, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::sam2::{
     HighResFeatures, MaskSelection,
     mask_decoder::{MaskDecoder, MaskDecoderConfig, MaskDecoderInput},
@@ -49,11 +49,14 @@ pub fn check<B: Backend>(device: &B::Device, bound: f64) {
 
 #[test]
 fn gradients_agree() {
-    type B = Autodiff<Cpu>;
-    let device = Default::default();
+    check_gradients::<Autodiff<Cpu>>(&Default::default(), MODULE, GRADIENT);
+}
+
+/// Compares the loss of the candidates, and its gradients to all parameters and inputs.
+pub fn check_gradients<B: AutodiffBackend>(device: &B::Device, bound: f64, gradient: f64) {
     let fixture = Fixture::load("mask_decoder");
-    let decoder = decoder::<B>(&fixture, &device);
-    let inputs = inputs(&fixture, &device);
+    let decoder = decoder::<B>(&fixture, device);
+    let inputs = inputs(&fixture, device);
     let inputs = Inputs {
         image: inputs.image.require_grad(),
         sparse: inputs.sparse.require_grad(),
@@ -64,12 +67,12 @@ fn gradients_agree() {
         .forward(inputs.decoder_input(&fixture), MaskSelection::Candidates)
         .masks;
     let rows = |x: Tensor<B, 4>| x.flatten::<3>(0, 1).flatten::<2>(1, 2); // [B·M, h·w]
-    let loss = mask_loss(rows(masks), rows(fixture.tensor("target", &device)));
+    let loss = mask_loss(rows(masks), rows(fixture.tensor("target", device)));
     let mut errors = vec![assert_close(
         "loss",
         loss.clone(),
-        fixture.tensor("loss", &device),
-        MODULE,
+        fixture.tensor("loss", device),
+        bound,
     )];
     let gradients = loss.backward();
     errors.extend(assert_gradients(
@@ -77,13 +80,13 @@ fn gradients_agree() {
         &decoder,
         &gradients,
         to_checkpoint,
-        GRADIENT,
+        gradient,
     ));
     errors.extend([
-        assert_input_gradient(&fixture, "image", &inputs.image, &gradients, GRADIENT),
-        assert_input_gradient(&fixture, "sparse", &inputs.sparse, &gradients, GRADIENT),
-        assert_input_gradient(&fixture, "stride4", &inputs.stride4, &gradients, GRADIENT),
-        assert_input_gradient(&fixture, "stride8", &inputs.stride8, &gradients, GRADIENT),
+        assert_input_gradient(&fixture, "image", &inputs.image, &gradients, gradient),
+        assert_input_gradient(&fixture, "sparse", &inputs.sparse, &gradients, gradient),
+        assert_input_gradient(&fixture, "stride4", &inputs.stride4, &gradients, gradient),
+        assert_input_gradient(&fixture, "stride8", &inputs.stride8, &gradients, gradient),
     ]);
     report("mask_decoder gradients", &errors);
 }

@@ -1,7 +1,7 @@
 //! Memory attention against `memory_attention.py`: over one and over seven spatial memories, with and without
 //! pointers; and its gradients.
 
-use burn::{backend::Autodiff, prelude::*};
+use burn::{backend::Autodiff, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::sam2::{
     memory_attention::{Memories, MemoryAttention, MemoryAttentionConfig},
     to_checkpoint,
@@ -23,26 +23,18 @@ pub fn config() -> MemoryAttentionConfig {
 
 #[test]
 fn every_number_of_memories_agrees() {
-    let counts = [(1, 0), (1, POINTERS), (7, 0), (7, POINTERS)];
-    check::<Cpu>(&counts, &Default::default(), MODULE);
+    check::<Cpu>(&Default::default(), MODULE);
 }
 
-/// Compares the conditioned frame for each (memories, rows of pointers).
-pub fn check<B: Backend>(counts: &[(usize, usize)], device: &B::Device, bound: f64) {
+/// Compares the conditioned frame for one and for seven memories, without and with pointers.
+pub fn check<B: Backend>(device: &B::Device, bound: f64) {
     let fixture = Fixture::load("memory_attention");
     let module = fixture.load_into(config().init::<B>(32, 16, device), to_checkpoint);
     let (frame, rows) = (fixture.tensor("frame", device), fixture.tensor("rows", device));
-    let errors: Vec<f64> = counts
-        .iter()
+    let errors: Vec<f64> = [(1, 0), (1, POINTERS), (7, 0), (7, POINTERS)]
+        .into_iter()
         .map(|(memories, pointers)| {
-            let output = run(
-                &fixture,
-                &module,
-                frame.clone(),
-                rows.clone(),
-                *memories,
-                *pointers,
-            );
+            let output = run(&fixture, &module, frame.clone(), rows.clone(), memories, pointers);
             let name = format!("output.{memories}.{pointers}");
             assert_close(&name, output, fixture.tensor(&name, device), bound)
         })
@@ -74,22 +66,25 @@ fn run<B: Backend>(
 
 #[test]
 fn gradients_agree() {
-    type B = Autodiff<Cpu>;
-    let device = Default::default();
+    check_gradients::<Autodiff<Cpu>>(&Default::default(), MODULE, GRADIENT);
+}
+
+/// Compares the loss over seven memories with pointers, and its gradients to all parameters and inputs.
+pub fn check_gradients<B: AutodiffBackend>(device: &B::Device, bound: f64, gradient: f64) {
     let fixture = Fixture::load("memory_attention");
-    let module = fixture.load_into(config().init::<B>(32, 16, &device), to_checkpoint);
-    let input = |name| fixture.tensor::<B, 3>(name, &device).require_grad();
+    let module = fixture.load_into(config().init::<B>(32, 16, device), to_checkpoint);
+    let input = |name| fixture.tensor::<B, 3>(name, device).require_grad();
     let (frame, rows) = (input("frame"), input("rows"));
     let output = run(&fixture, &module, frame.clone(), rows.clone(), 7, POINTERS);
     let loss = mask_loss(
         output.flatten(1, 2),
-        fixture.tensor::<B, 3>("target", &device).flatten(1, 2),
+        fixture.tensor::<B, 3>("target", device).flatten(1, 2),
     );
     let mut errors = vec![assert_close(
         "loss",
         loss.clone(),
-        fixture.tensor("loss", &device),
-        MODULE,
+        fixture.tensor("loss", device),
+        bound,
     )];
     let gradients = loss.backward();
     errors.extend(assert_gradients(
@@ -97,13 +92,13 @@ fn gradients_agree() {
         &module,
         &gradients,
         to_checkpoint,
-        GRADIENT,
+        gradient,
     ));
     errors.push(assert_input_gradient(
-        &fixture, "frame", &frame, &gradients, GRADIENT,
+        &fixture, "frame", &frame, &gradients, gradient,
     ));
     errors.push(assert_input_gradient(
-        &fixture, "rows", &rows, &gradients, GRADIENT,
+        &fixture, "rows", &rows, &gradients, gradient,
     ));
     report("memory_attention gradients", &errors);
 }

@@ -18,7 +18,7 @@ pub fn check<B: Backend>(count: usize, device: &B::Device, bound: f64) {
     let mut errors = Vec::new();
     for (part, levels) in [("fused", vec![2, 3]), ("everywhere", vec![0, 1, 2, 3])] {
         let config = FpnNeckConfig::new().with_top_down_levels(levels);
-        let neck = fixture.load_into(config.init::<B>(&[8, 16, 32, 64], 32, device), to_checkpoint);
+        let neck = fixture.load_into(config.init::<B>(&[4, 8, 16, 32], 32, device), to_checkpoint);
         let first = |name: &str| fixture.tensor::<B, 4>(name, device).narrow(0, 0, count);
         let maps = (0..4).map(|i| first(&format!("map.{i}")));
         for (i, fused) in neck.forward(maps.collect()).into_iter().enumerate() {

@@ -32,9 +32,10 @@ pub fn run(
     global: &Global,
 ) -> Result<(), CliError> {
     let device = global.device.probe()?;
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    output::check(&args.out, global.overwrite)?;
     let name = device.to_string();
     let (found, seconds) = with_backend!(device, |B, at| find::<B>(args, config, image, &at))?;
+    output::prepare(&args.out, global.overwrite, OWN)?;
 
     let masks: Vec<GrayImage> = found.iter().map(picture).collect();
     // Large masks first: what lies on them stays in sight.

@@ -68,9 +68,10 @@ pub fn run(args: &Sam2ImageArgs, global: &Global) -> Result<(), CliError> {
         output::prepare_file(path, global.overwrite)?;
     }
     let device = global.device.probe()?;
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    output::check(&args.out, global.overwrite)?;
     let name = device.to_string();
     let answer = answer(args, &config, &image, mask, device)?;
+    output::prepare(&args.out, global.overwrite, OWN)?;
 
     let draw = |mask: &GrayImage| overlay(&image, mask, OBJECT_COLOUR);
     write_pictures(

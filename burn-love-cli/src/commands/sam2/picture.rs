@@ -1,8 +1,9 @@
 //! Pictures from files, and the colours that masks are drawn in.
 
-use std::{fs, io::Cursor, path::Path};
+use std::{fs, path::Path};
 
-use image::{DynamicImage, ImageReader};
+use burn_love::preprocess::decode_image;
+use image::DynamicImage;
 
 use crate::error::CliError;
 
@@ -24,15 +25,5 @@ pub fn read(path: &Path) -> Result<DynamicImage, CliError> {
         // A folder or a file without permission is as much the caller's matter as one that is not there.
         CliError::input(format!("{}: {error}", path.display()))
     })?;
-    let decoded = ImageReader::new(Cursor::new(content))
-        .with_guessed_format()
-        .map_err(image::ImageError::from)
-        .and_then(ImageReader::decode);
-    decoded.map_err(|error| {
-        let message = format!(
-            "{}: expected a picture (PNG, JPEG or GIF), found: {error}",
-            path.display()
-        );
-        CliError::input(message)
-    })
+    decode_image(&content).map_err(|error| CliError::input(format!("{}: {error}", path.display())))
 }

@@ -52,11 +52,12 @@ pub fn run(args: &Sam2VideoArgs, global: &Global) -> Result<(), CliError> {
         output::prepare_file(path, global.overwrite)?;
     }
     let device = global.device.probe()?;
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    output::check(&args.out, global.overwrite)?;
     let name = device.to_string();
     let began = Instant::now();
     let mut work = Work {
         args,
+        overwrite: global.overwrite,
         frames,
         report: Vec::new(),
         tensors: State::new(),
@@ -69,6 +70,7 @@ pub fn run(args: &Sam2VideoArgs, global: &Global) -> Result<(), CliError> {
 /// One video on its way through the model.
 struct Work<'a> {
     args: &'a Sam2VideoArgs,
+    overwrite: bool,
     frames: FrameFolder,
     /// What was found, by frame.
     report: Vec<(usize, Value)>,
@@ -86,6 +88,7 @@ impl Work<'_> {
         device: &B::Device,
     ) -> Result<(), CliError> {
         let model = model::load::<B>(config, &self.args.weights, device)?.cache_constants();
+        output::prepare(&self.args.out, self.overwrite, OWN)?;
         let count = self.frames.len();
         let (width, height) = self.frames.size();
         let mut video = VideoConfig::new([height as usize, width as usize]).with_frames(Some(count));

@@ -1,0 +1,50 @@
+//! `encode audio`: log-mel examples and VGGish's embeddings of a WAV file.
+
+use std::path::Path;
+
+use burn::prelude::*;
+use burn_love::{
+    encoders::{AudioEncoder, VggishConfig},
+    preprocess::{LogMel, PreprocessError, Waveform, log_mel},
+    weights::{EncoderFile, EncoderPart, State, keys},
+};
+
+use super::{finish, prepare, read, values};
+use crate::{
+    args::{EncodeArgs, Global},
+    device::with_backend,
+    error::CliError,
+};
+
+/// Runs `encode audio`.
+pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
+    let config = VggishConfig::preset(&args.model).expect("the name was checked when it was parsed");
+    let path = Path::new(&args.input);
+    let refused = |error: PreprocessError| {
+        CliError::input(format!("{}: {error}", path.display())).hint("give a WAV file of at least a second")
+    };
+    let waveform = Waveform::from_wav(&read(path)?).map_err(refused)?;
+    let mel = log_mel(&waveform).map_err(refused)?;
+    prepare(args, global)?;
+    let device = global.device.probe()?;
+    let state = with_backend!(device, |B, at| encode::<B>(args, &config, mel, &at)?);
+    finish(args, state)
+}
+
+fn encode<B: Backend>(
+    args: &EncodeArgs,
+    config: &VggishConfig,
+    mel: LogMel,
+    device: &B::Device,
+) -> Result<State, CliError> {
+    let file = EncoderFile::open(&args.weights, EncoderPart::Vggish)?;
+    let (model, _) = file.load_into(config.init::<B>(device), keys::vggish)?;
+    let shape = [mel.examples, VggishConfig::FRAMES, VggishConfig::BANDS];
+    let mel = TensorData::new(mel.values, shape);
+    let embedding = model.encode_audio(Tensor::from_data(mel.clone(), device));
+    let shape = embedding.dims();
+    Ok(State::from([
+        ("log_mel".into(), mel),
+        ("embedding".into(), values(embedding, shape)),
+    ]))
+}

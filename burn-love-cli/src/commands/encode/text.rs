@@ -1,0 +1,98 @@
+//! `encode text`: token ids and the hidden state of RoBERTa or of CLIP's text tower.
+
+use std::path::Path;
+
+use burn::prelude::*;
+use burn_love::{
+    encoders::{TextConfig, TextEncoder, TextKind, TokenBatch},
+    preprocess::{Tokenizer, Tokens},
+    weights::{EncoderFile, State, keys},
+};
+use burn_love_train::samples::NANO_TOKENIZER;
+
+use super::{finish, prepare, read, values};
+use crate::{
+    args::{EncodeArgs, Global},
+    device::with_backend,
+    error::CliError,
+    printer,
+};
+
+/// Runs `encode text`.
+pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
+    let config = TextConfig::preset(&args.model).expect("the name was checked when it was parsed");
+    let tokens = tokens(args, &config)?;
+    if tokens.truncated() {
+        printer::note(format_args!(
+            "cut to {} of {} tokens",
+            tokens.length, tokens.full_length
+        ));
+    }
+    prepare(args, global)?;
+    let device = global.device.probe()?;
+    let state = with_backend!(device, |B, at| encode::<B>(args, &config, &tokens, &at)?);
+    finish(args, state)
+}
+
+fn tokens(args: &EncodeArgs, config: &TextConfig) -> Result<Tokens, CliError> {
+    let nano = config.kind == TextKind::Roberta && args.model == "nano";
+    let (name, content) = match &args.tokenizer {
+        Some(path) => (path.display().to_string(), read(path)?),
+        None if nano => ("the embedded tokenizer".into(), NANO_TOKENIZER.to_vec()),
+        None => {
+            return Err(
+                CliError::input(format!("{}: expected --tokenizer, found none", args.model))
+                    .hint("give the tokenizer.json that is published with the weights"),
+            );
+        }
+    };
+    let tokenizer =
+        Tokenizer::from_json(&content).map_err(|error| CliError::input(format!("{name}: {error}")))?;
+    if tokenizer.vocabulary() > config.vocabulary {
+        let message = format!(
+            "{name}: expected a tokenizer of at most {} ids, found {}",
+            config.vocabulary,
+            tokenizer.vocabulary()
+        );
+        return Err(
+            CliError::input(message).hint("give the tokenizer.json that is published with the weights")
+        );
+    }
+    let path = Path::new(&args.input);
+    let text = if path.is_file() {
+        String::from_utf8(read(path)?)
+            .map_err(|_| CliError::input(format!("{}: expected UTF-8, found other bytes", path.display())))?
+    } else {
+        args.input.clone()
+    };
+    tokenizer
+        .encode(text.trim_end_matches(['\r', '\n']), config.max_tokens)
+        .map_err(|error| {
+            CliError::input(format!("--input \"{}\": {error}", args.input))
+                .hint("give a sentence, or a file that holds one")
+        })
+}
+
+fn encode<B: Backend>(
+    args: &EncodeArgs,
+    config: &TextConfig,
+    tokens: &Tokens,
+    device: &B::Device,
+) -> Result<State, CliError> {
+    let file = EncoderFile::open(&args.weights, config.kind.into())?;
+    let (model, _) = file.load_into(config.init::<B>(device), keys::text)?;
+    let l = tokens.ids.len();
+    let ids: Vec<i64> = tokens.ids.iter().map(|id| i64::from(*id)).collect();
+    let mask: Vec<i64> = (0..l).map(|i| i64::from(i < tokens.length)).collect();
+    let padding: Vec<bool> = mask.iter().map(|kept| *kept == 0).collect();
+    let hidden = model.encode_text(TokenBatch {
+        input_ids: Tensor::from_data(TensorData::new(ids.clone(), [1, l]), device),
+        padding: Tensor::from_data(TensorData::new(padding, [1, l]), device),
+    });
+    let [_, _, d] = hidden.dims();
+    Ok(State::from([
+        ("input_ids".into(), TensorData::new(ids, [l])),
+        ("attention_mask".into(), TensorData::new(mask, [l])),
+        ("last_hidden_state".into(), values(hidden, [l, d])),
+    ]))
+}

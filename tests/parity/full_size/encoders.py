@@ -1,0 +1,126 @@
+"""Full-size encoders against transformers and timm by hand: what `encode` writes, from random weights in real formats.
+
+    cargo build --release -p burn-love-cli
+    python encoders.py --cli ../../../target/release/burn-love-cli [vit vit-timm distilroberta clip-vision clip-text]
+
+Prints the relative error of every tensor (max |a - b| / max |b|). Needs transformers==5.23.0, timm==1.0.31, torch,
+torchvision, tokenizers, pillow and safetensors.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import vit_base_patch16_224
+from tokenizers import Tokenizer
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
+from transformers import ViTConfig, ViTForImageClassification
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from encoders import columns_first, published, random, randomize
+
+ASSETS = Path(__file__).parents[3] / "assets"
+SENTENCE = "the object making the loudest sound"
+BOUND = 1e-4
+
+
+def run(cli, what, model, weights, source, *more):
+    out = weights.with_name("out.safetensors")
+    began = time.time()
+    command = [cli, "encode", what, "--model", model, "--weights", weights, "--input", source, "--tensors", out]
+    command += ["--device", "cpu", "--overwrite", "--quiet", *more]
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    print(f"ran in {time.time() - began:.1f} s")
+    return load_file(out)
+
+
+def picture(folder):
+    path = folder / "picture.png"
+    noise = random(1, 1, 3, 36, 64).sigmoid()
+    pixels = torch.nn.functional.interpolate(noise, size=(360, 640), mode="bilinear")[0]
+    Image.fromarray((pixels * 255).to(torch.uint8).permute(1, 2, 0).numpy()).save(path)
+    return path
+
+
+def vit(cli, folder):
+    model = randomize(ViTForImageClassification(ViTConfig(num_labels=1000)), 1)
+    published(model, folder / "model.safetensors")
+    actual = run(cli, "image", "vit-b-16", folder / "model.safetensors", picture(folder))
+    pixels = ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)(
+        Image.open(folder / "picture.png"), return_tensors="pt"
+    )["pixel_values"]
+    return actual, {"pixel_values": pixels[0], "last_hidden_state": model.vit(pixels).last_hidden_state[0]}
+
+
+def vit_timm(cli, folder):
+    model = randomize(vit_base_patch16_224(), 1)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    actual = run(cli, "image", "vit-b-16", folder / "model.safetensors", picture(folder))
+    return actual, {"last_hidden_state": model.forward_features(actual["pixel_values"][None])[0]}
+
+
+def padded(tokenizer, pad):
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad)
+    return fast(SENTENCE, padding="max_length", truncation=True, max_length=25, return_tensors="pt")
+
+
+def text(actual, encoded, model):
+    inputs = {name: encoded[name] for name in ["input_ids", "attention_mask"]}
+    hidden = model(**inputs).last_hidden_state[0]
+    return actual, {name: tensor[0] for name, tensor in inputs.items()} | {"last_hidden_state": hidden}
+
+
+def distilroberta(cli, folder):
+    config = dict(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_hidden_layers=6)
+    model = randomize(RobertaForMaskedLM(RobertaConfig(layer_norm_eps=1e-5, **config)), 1)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    tokenizer = ASSETS / "nano-tokenizer.json"
+    actual = run(cli, "text", "distilroberta", folder / "pytorch_model.bin", SENTENCE, "--tokenizer", tokenizer)
+    return text(actual, padded(Tokenizer.from_file(str(tokenizer)), "<pad>"), model.roberta)
+
+
+def clip(folder):
+    config = CLIPConfig(vision_config=dict(patch_size=16))
+    model = randomize(CLIPModel(config), 1)
+    published(model, folder / "model.safetensors")
+    return model
+
+
+def clip_vision(cli, folder):
+    model = clip(folder)
+    actual = run(cli, "image", "clip-vit-b-16", folder / "model.safetensors", picture(folder))
+    pixels = CLIPImageProcessorPil()(Image.open(folder / "picture.png"), return_tensors="pt")["pixel_values"]
+    hidden = model.vision_model(pixels).last_hidden_state[0]
+    return actual, {"pixel_values": pixels[0], "last_hidden_state": hidden}
+
+
+def clip_text(cli, folder):
+    model = clip(folder)
+    tokenizer = Path(__file__).parents[1] / "clip/tokenizer.json"
+    actual = run(cli, "text", "clip-vit-b-16", folder / "model.safetensors", SENTENCE, "--tokenizer", tokenizer)
+    return text(actual, padded(Tokenizer.from_file(str(tokenizer)), "<|endoftext|>"), model.text_model)
+
+
+CASES = {case.__name__.replace("_", "-"): case for case in [vit, vit_timm, distilroberta, clip_vision, clip_text]}
+parser = argparse.ArgumentParser()
+parser.add_argument("--cli", type=Path, required=True)
+parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+arguments = parser.parse_args()
+Image.Image.resize = columns_first
+for name in arguments.cases or CASES:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        actual, expected = CASES[name](arguments.cli.resolve(), Path(folder))
+    for key, tensor in expected.items():
+        assert actual[key].shape == tensor.shape, (key, actual[key].shape, tensor.shape)
+        found = actual[key].double()
+        error = ((found - tensor).abs().max() / tensor.abs().max()).item()
+        print(f"{name:16} {key:20} {error:.1e}", flush=True)
+        assert error <= BOUND, (name, key, error)

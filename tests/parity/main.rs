@@ -49,7 +49,11 @@ const GRADIENT: f64 = 1e-4;
 /// Divisor of sums inside DICE, as SAM2-LOVE trains.
 const DICE_SCALE: f64 = 1000.0;
 
-/// Largest error of a frame that was reached by propagation.
+/// Largest error of a frame that was reached by propagation, while memories are kept in f32.
+const UNROUNDED: f64 = 1e-4;
+
+/// The same with memories rounded to bf16, as the reference keeps them: an f32 that lies between two bf16 values may be
+/// rounded to either.
 const TRACKED: f64 = 1e-3;
 
 /// BCE + DICE of masks.

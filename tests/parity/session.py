@@ -3,10 +3,12 @@
 import torch
 
 import sam2.sam2_video_predictor as predictor_module
-from common import IMAGE, random_images, randomize, sam2, save
+from common import IMAGE, generator, random_images, randomize, sam2, save
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 predictor_module.tqdm = lambda frames, **_: frames
+
+BF16 = torch.bfloat16
 
 FRAMES = 12  # more than the four memories and five pointers that the model keeps
 VIDEO = (72, 104)  # height and width that prompts and masks refer to
@@ -29,6 +31,16 @@ def mask_prompt():
     y, x = torch.meshgrid(torch.arange(VIDEO[0]), torch.arange(VIDEO[1]), indexing="ij")
     u, v = (x - 60.0) / 25, (y - 30.0 + 0.2 * x - 10) / 14
     return u * u + v * v < 1
+
+
+class Torch:
+    """torch as the predictor sees it, with memories stored in `memory` instead of bf16."""
+
+    def __init__(self, memory):
+        self.bfloat16 = memory
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
 
 
 def full_precision(_module, args, kwargs):
@@ -101,7 +113,8 @@ class Recorder:
                 self.record(f"{name}.{frame}.video", masks)
 
 
-def interact(model, images, watch=False):
+def interact(model, images, watch=False, memory=BF16):
+    predictor_module.torch = Torch(memory)
     run = Recorder(model, images)
     hook = model.sam_mask_decoder.register_forward_hook(run.note)
     if watch and model.sam_mask_decoder.dynamic_multimask_via_stability:
@@ -119,6 +132,7 @@ def interact(model, images, watch=False):
     run.propagate("final", start_frame_idx=9)
     hook.remove()
     model.sam_mask_decoder.__dict__.pop("_dynamic_multimask_via_stability", None)
+    predictor_module.torch = torch
     return run
 
 
@@ -157,6 +171,34 @@ def decisions_are_clear(run, binarize):
     return [name for name, ok in checks.items() if not ok]
 
 
+def moved(value, relative, g):
+    """Every float tensor of a module's output, moved by up to `relative` of its largest value."""
+    if isinstance(value, dict):
+        return {name: moved(x, relative, g) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(x, relative, g) for x in value)
+    noise = torch.rand(value.shape, generator=g) * 2 - 1
+    return value + relative * value.abs().max() * noise
+
+
+def wobble(model, images, memory, relative=1e-6, trials=8):
+    """How far answers move when every module's output moves by `relative`, as it does between two exact f32 codes."""
+    parts = [model.image_encoder, model.memory_attention, model.sam_mask_decoder, model.memory_encoder]
+    exact = interact(model, images, memory=memory).outputs
+    worst = torch.zeros(1)
+    for seed in range(trials):
+        g = generator(seed)
+        hooks = [part.register_forward_hook(lambda _module, _inputs, out: moved(out, relative, g)) for part in parts]
+        outputs = interact(model, images, memory=memory).outputs
+        for hook in hooks:
+            hook.remove()
+        errors = {name: (outputs[name] - x).abs().max() / x.abs().max() for name, x in exact.items()}
+        name = max(errors, key=errors.get)
+        print(f"modules moved by {relative:g}, memory {memory}: {name} by {errors[name]:.2g}", flush=True)
+        worst = worst.maximum(errors[name])
+    return worst
+
+
 def generate(generation, postprocess):
     """Searches a seed with clear decisions and saves the case."""
     video, images = clip(21)
@@ -169,11 +211,15 @@ def generate(generation, postprocess):
         if not spread_scores(model, images):
             continue
         run = interact(model, images, watch=True)
-        unclear = decisions_are_clear(run, postprocess)
+        exact = interact(model, images, watch=True, memory=torch.float32)
+        unclear = decisions_are_clear(run, postprocess) + decisions_are_clear(exact, postprocess)
         if not unclear:
             break
         print(f"seed {seed}: {unclear}", flush=True)
     else:
         raise SystemExit("no seed has clear decisions")
     print(f"seed {seed}, scores", [round(score, 2) for score in run.scores])
-    save(model, {"pixels": video, "mask": mask_prompt().to(torch.uint8)[None, None]} | run.outputs)
+    inputs = {"pixels": video, "mask": mask_prompt().to(torch.uint8)[None, None]}
+    unrounded = {f"unrounded.{name}": value for name, value in exact.outputs.items()}
+    wobbles = {"wobble": wobble(model, images, BF16), "unrounded.wobble": wobble(model, images, torch.float32)}
+    save(model, inputs | run.outputs | unrounded | wobbles)

@@ -20,6 +20,8 @@ struct Interaction<'a, B: Backend> {
     fixture: Fixture,
     session: VideoSession<'a, B>,
     features: Vec<ImageFeatures<B>>,
+    /// `unrounded.` where the reference was asked to keep memories in f32.
+    prefix: &'static str,
     device: B::Device,
     bound: f64,
     errors: Vec<f64>,
@@ -40,7 +42,9 @@ pub fn check<B: Backend>(
     let features = (0..FRAMES)
         .map(|i| model.forward_image(images.clone().narrow(0, i, 1)))
         .collect();
+    let rounded = video.round_memory;
     let mut run = Interaction {
+        prefix: if rounded { "" } else { "unrounded." },
         session: VideoSession::new(&model, video),
         features,
         fixture,
@@ -49,7 +53,8 @@ pub fn check<B: Backend>(
         errors: Vec::new(),
     };
     run.all();
-    report(name, &run.errors);
+    let memories = if rounded { "bf16" } else { "f32" };
+    report(&format!("{name}, memories in {memories}"), &run.errors);
 }
 
 impl<B: Backend> Interaction<'_, B> {
@@ -122,13 +127,14 @@ impl<B: Backend> Interaction<'_, B> {
                 self.close(format!("{name}.score"), mask.object_score.clone());
             }
             let video = format!("{name}.{frame}.video");
-            if self.fixture.contains(&video) {
+            if self.fixture.contains(&format!("{}{video}", self.prefix)) {
                 self.close(video, masks.video_logits());
             }
         }
     }
 
     fn close<const D: usize>(&mut self, name: String, actual: Tensor<B, D>) {
+        let name = format!("{}{name}", self.prefix);
         let expected = self.fixture.tensor(&name, &self.device);
         self.errors
             .push(assert_close(&name, actual, expected, self.bound));

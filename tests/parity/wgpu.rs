@@ -1,4 +1,4 @@
-//! The parity cases on WGPU: the same functions as on the CPU, with the same bounds but for propagated frames.
+//! The parity cases on WGPU: the same functions as on the CPU, with the same bounds.
 //!
 //! A software adapter compiles every kernel for seconds; so an interaction is one case here, not two. The models avoid
 //! products of 512 rows and more over 8 channels: CubeCL 0.10 gets `[M, 8] · [8, N]` wrong from M = 512 on where the right
@@ -10,13 +10,10 @@ use burn::backend::Autodiff;
 use burn_love_tests::wgpu::{Gpu, alone, device};
 
 use crate::{
-    GRADIENT, IMAGE_MODEL, MODULE, hiera, hiera_square, image_gradients, image_path, image_predictor,
-    mask_decoder, memory_attention, memory_encoder, neck, prompt_encoder, session, two_way_transformer,
+    GRADIENT, IMAGE_MODEL, MODULE, TRACKED, UNROUNDED, hiera, hiera_square, image_gradients, image_path,
+    image_predictor, mask_decoder, memory_attention, memory_encoder, neck, prompt_encoder, session, track,
+    track_points, track_token, two_way_transformer, video_postprocess,
 };
-
-/// Largest error of a frame that was reached by propagation. The CPU's bound of 1e-3 is missed by one score, 1.2e-3 off, and
-/// this one was set behind that. It is the step of bf16 at 1, to which memories are rounded: a likely cause, not a shown one.
-const TRACKED: f64 = 1.0 / 256.0;
 
 #[test]
 fn hiera_agrees() {
@@ -86,7 +83,33 @@ fn video_session_agrees() {
     let _alone = alone();
     let Some(gpu) = device() else { return };
     let video = session::video().without_postprocessing();
-    session::check::<Gpu>("video_session", &image_path::config(), video, &gpu, TRACKED);
+    let config = image_path::config();
+    let unrounded = video.clone().with_round_memory(false);
+    session::check::<Gpu>("video_session", &config, unrounded, &gpu, UNROUNDED);
+    session::check::<Gpu>("video_session", &config, video, &gpu, TRACKED);
+}
+
+#[test]
+fn video_postprocess_agrees() {
+    let _alone = alone();
+    let Some(gpu) = device() else { return };
+    let unrounded = session::video().with_round_memory(false);
+    video_postprocess::check::<Gpu>(unrounded, &gpu, UNROUNDED);
+    video_postprocess::check::<Gpu>(session::video(), &gpu, TRACKED);
+}
+
+#[test]
+fn track_token_agrees() {
+    let _alone = alone();
+    let Some(gpu) = device() else { return };
+    track::check(track_token::case::<Gpu>(), &gpu, TRACKED);
+}
+
+#[test]
+fn track_points_agrees() {
+    let _alone = alone();
+    let Some(gpu) = device() else { return };
+    track::check(track_points::case::<Gpu>(), &gpu, TRACKED);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod constants;
 mod gelu;
 mod layer_norm;
 mod resize;
+mod round;
 
 #[cfg(feature = "flex")]
 mod flex;
@@ -17,3 +18,4 @@ pub use constants::constant;
 pub use gelu::{gelu, quick_gelu};
 pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig, layer_norm};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};
+pub use round::round_to_bf16;

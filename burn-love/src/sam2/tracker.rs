@@ -4,10 +4,7 @@
 //! SAM 2, `sam2_base.py: track_step`, for prompts on the first frame and forward propagation. The
 //! [`VideoSession`](super::VideoSession) does the rest.
 
-use burn::{
-    prelude::*,
-    tensor::{DType, FloatDType},
-};
+use burn::prelude::*;
 
 use super::{
     mask_decoder::MaskSelection,
@@ -15,6 +12,7 @@ use super::{
     model::{ImageFeatures, Sam2, SamHeadsOutput},
     prompt_encoder::Points,
 };
+use crate::ops::round_to_bf16;
 
 /// Choices of a [`Tracker`]. Tracked frames follow the model's config in all else.
 #[derive(Config, Debug, PartialEq)]
@@ -35,8 +33,7 @@ pub struct TrackerConfig {
     /// Whether the memory of the prompted frame is made from the binarised mask.
     #[config(default = true)]
     pub binarize_prompted: bool,
-    /// Whether stored spatial memories are rounded to bf16, as upstream stores them. Backends without bf16
-    /// keep f32.
+    /// Whether stored spatial memories are rounded to bf16, as upstream stores them.
     #[config(default = true)]
     pub round_memory: bool,
     /// Length of the video in frames, if known beforehand.
@@ -195,14 +192,4 @@ impl<B: Backend> TrackSession<'_, B> {
     pub fn next_frame(&self) -> usize {
         self.next
     }
-}
-
-/// Rounds to the nearest bf16 and keeps the type.
-pub(super) fn round_to_bf16<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
-    // DEVIATION: without bf16 on the device (WebGPU) memories stay f32, a little more exact than upstream's.
-    if !B::supports_dtype(&x.device(), DType::BF16) {
-        return x;
-    }
-    let dtype: FloatDType = x.dtype().into();
-    x.cast(FloatDType::BF16).cast(dtype)
 }

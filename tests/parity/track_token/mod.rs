@@ -3,9 +3,10 @@
 use burn::prelude::*;
 use burn_love::sam2::{Prompt, TrackerConfig};
 
-use crate::{Cpu, image_path, track};
+use crate::{Cpu, TRACKED, image_path, track};
 
-fn case<B: Backend>() -> track::Case<B> {
+/// The case on any backend.
+pub fn case<B: Backend>() -> track::Case<B> {
     track::Case {
         name: "track_token",
         config: image_path::config_2_0(),
@@ -16,5 +17,5 @@ fn case<B: Backend>() -> track::Case<B> {
 
 #[test]
 fn every_frame_agrees() {
-    track::check(case::<Cpu>(), &Default::default());
+    track::check(case::<Cpu>(), &Default::default(), TRACKED);
 }

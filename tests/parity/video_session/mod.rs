@@ -1,6 +1,6 @@
 //! An interaction with a SAM 2.1 against `SAM2VideoPredictor` without post-processing.
 
-use crate::{Cpu, TRACKED, image_path, session};
+use crate::{Cpu, TRACKED, UNROUNDED, image_path, session};
 
 #[test]
 fn every_answer_agrees() {
@@ -11,5 +11,17 @@ fn every_answer_agrees() {
         video,
         &Default::default(),
         TRACKED,
+    );
+}
+
+#[test]
+fn unrounded_memories_agree() {
+    let video = session::video().without_postprocessing().with_round_memory(false);
+    session::check::<Cpu>(
+        "video_session",
+        &image_path::config(),
+        video,
+        &Default::default(),
+        UNROUNDED,
     );
 }

@@ -9,11 +9,13 @@ use super::{
     masks::{ObjectMask, fill_holes},
     prompt::{FramePoints, PointPrompt},
 };
-use crate::sam2::{
-    MemoryConfig,
-    memory_bank::{Direction, FrameMemory, MemoryBank},
-    model::{ImageFeatures, Sam2, SamHeadsOutput},
-    tracker::round_to_bf16,
+use crate::{
+    ops::round_to_bf16,
+    sam2::{
+        MemoryConfig,
+        memory_bank::{Direction, FrameMemory, MemoryBank},
+        model::{ImageFeatures, Sam2, SamHeadsOutput},
+    },
 };
 
 /// What followed from a prompt, until tracking makes a memory of it.

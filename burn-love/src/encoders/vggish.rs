@@ -3,6 +3,8 @@
 //! AudioSet's model in torchvggish's layout (`torchvggish.py: VGG`). As a default before the last ReLU and without PCA,
 //! as SAM2-LOVE hears; torchvggish itself has both.
 
+use std::f64::consts::SQRT_2;
+
 use burn::{
     module::{Initializer, Param},
     nn::{
@@ -80,15 +82,34 @@ impl VggishConfig {
         }
     }
 
-    /// Builds the encoder with fresh weights.
+    /// Builds the encoder with fresh weights, of the size that keeps a signal's through ReLUs (He et al., 2015): behind
+    /// nine layers of Burn's default, which is PyTorch's, all sounds would look alike.
     pub fn init<B: Backend>(&self, device: &B::Device) -> Vggish<B> {
         let [c1, c2, c3, c4] = self.channels;
-        let conv = |from, to| {
-            Conv2dConfig::new([from, to], [3, 3])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(device)
+        let he = Initializer::KaimingNormal {
+            gain: SQRT_2,
+            fan_out_only: false,
         };
-        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let no_bias = |width| Some(Initializer::Zeros.init([width], device));
+        let conv = |from, to| {
+            let conv = Conv2dConfig::new([from, to], [3, 3])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .with_initializer(he.clone())
+                .init(device);
+            Conv2d {
+                bias: no_bias(to),
+                ..conv
+            }
+        };
+        let linear = |from, to| {
+            let linear = LinearConfig::new(from, to)
+                .with_initializer(he.clone())
+                .init(device);
+            Linear {
+                bias: no_bias(to),
+                ..linear
+            }
+        };
         let flat = c4 * (Self::FRAMES / 16) * (Self::BANDS / 16);
         Vggish {
             conv1: conv(1, c1),

@@ -356,9 +356,10 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// The model that the weights are of
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Sam2Config::preset_names()))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(convertible()))]
     pub model: String,
-    /// A .pt of Meta's, or a safetensors file with Meta's or Hugging Face's names
+    /// SAM 2 of Meta's or Hugging Face's, ViT, RoBERTa or CLIP of Hugging Face's, ViT of timm's, torchvggish: .pt or
+    /// safetensors
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The file to write: .safetensors, or .pt for torch.load
@@ -399,7 +400,7 @@ pub struct Sam2ImageArgs {
     /// A point in pixels and its label, 1 on the object or 0 beside it; can be repeated
     #[arg(long, value_name = "X,Y,LABEL", value_parser = point, allow_hyphen_values = true)]
     pub point: Vec<([f32; 2], bool)>,
-    /// Opposite corners of the object's box, in pixels
+    /// Left, top, right and bottom of the object's box, in pixels
     #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = corners, allow_hyphen_values = true)]
     pub corners: Option<[f32; 4]>,
     /// An earlier mask: the best of a file that --tensors wrote, or a picture of the image's size, white on the object
@@ -514,4 +515,21 @@ fn size(text: &str) -> Result<(u32, u32), String> {
         .split_once('x')
         .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     parsed.ok_or_else(|| "expected WIDTHxHEIGHT, such as 224x128".into())
+}
+
+/// Names of the models whose weights can be converted.
+fn convertible() -> Vec<&'static str> {
+    let mut names: Vec<_> = Sam2Config::preset_names().into_iter().collect();
+    for name in [
+        &VggishConfig::PRESETS[..],
+        &VisionConfig::PRESETS,
+        &TextConfig::PRESETS,
+    ]
+    .concat()
+    {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }

@@ -1,6 +1,7 @@
 //! `sam2 video`: what it writes is what the library computes, and bad input is refused.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -96,7 +97,7 @@ impl Inputs {
 }
 
 /// Logits of every frame and object, by name, as the library computes them.
-fn expected(weights: &Path, clip: &Path) -> Vec<(String, Vec<f32>)> {
+fn expected(weights: &Path, clip: &Path) -> BTreeMap<String, Vec<f32>> {
     let device = Default::default();
     let model = Sam2Config::nano().with_image_size(64).init::<Flex>(&device);
     let (model, _) = Sam2File::open(weights)
@@ -120,13 +121,13 @@ fn expected(weights: &Path, clip: &Path) -> Vec<(String, Vec<f32>)> {
     session.add_points(2, &features[2], 3, bounds).unwrap();
     let order = (1..FRAMES)
         .map(|frame| (frame, Direction::Forward))
-        .chain([(0, Direction::Backward)]);
-    let mut all = Vec::new();
+        .chain([(1, Direction::Backward), (0, Direction::Backward)]);
+    let mut all = BTreeMap::new();
     for (frame, direction) in order {
         let masks = session.track(frame, &features[frame], direction).unwrap();
         for mask in masks.objects {
             let name = format!("logits/{frame:05}/{}", mask.object);
-            all.push((name, mask.low_res_logits.into_data().to_vec().unwrap()));
+            all.insert(name, mask.low_res_logits.into_data().to_vec().unwrap());
         }
     }
     all

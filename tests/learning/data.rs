@@ -20,10 +20,11 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Generates scenes and keeps `clips` of them, each with two expressions for different objects that are in the first
-/// frame, and with a null.
+/// frame, and with a null: the same frames, and a sentence or a sound that refers to nothing.
 pub fn few_clips(root: &Path, clips: usize, size: (u32, u32)) -> RefAvs {
     let config = SynthConfig {
-        train: 8 * clips.max(8),
+        // Few clips have all three.
+        train: 24 * clips.max(4),
         val: 0,
         test_seen: 0,
         test_unseen: 0,
@@ -35,13 +36,8 @@ pub fn few_clips(root: &Path, clips: usize, size: (u32, u32)) -> RefAvs {
     generate(&config, root, &|_, _| {}).expect("scenes can be generated");
     let data = RefAvs::open(root).expect("the generator writes the layout");
     let mut by_clip: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-    let mut nulls = Vec::new();
     for row in data.split(Split::Train) {
-        if row.is_null() {
-            nulls.push(row.clone());
-        } else {
-            by_clip.entry(row.key().to_owned()).or_default().push(row.clone());
-        }
+        by_clip.entry(row.vid.clone()).or_default().push(row.clone());
     }
     let visible = |row: &Row| {
         let frame = data.frame(row, 0).expect("a frame");
@@ -50,23 +46,22 @@ pub fn few_clips(root: &Path, clips: usize, size: (u32, u32)) -> RefAvs {
     };
     let mut kept: Vec<Row> = Vec::new();
     for rows in by_clip.values() {
-        let shown: Vec<&Row> = rows.iter().filter(|row| visible(row)).collect();
-        let Some(first) = shown.first() else { continue };
-        let Some(other) = shown.iter().find(|row| row.fid != first.fid) else {
-            continue;
-        };
-        kept.extend([(*first).clone(), (*other).clone()]);
-        if kept.len() == 2 * clips {
+        let null = rows.iter().find(|row| row.is_null());
+        let mut shown = rows.iter().filter(|row| !row.is_null() && visible(row));
+        let first = shown.next();
+        let other = shown.find(|row| first.is_some_and(|first| row.fid != first.fid));
+        if let (Some(first), Some(other), Some(null)) = (first, other, null) {
+            kept.extend([first, other, null].map(Row::clone));
+        }
+        if kept.len() == 3 * clips {
             break;
         }
     }
     assert_eq!(
         kept.len(),
-        2 * clips,
-        "the generator gives clips with two visible objects"
+        3 * clips,
+        "the generator gives clips with two visible objects and a null"
     );
-    assert!(nulls.len() >= clips, "the generator gives nulls");
-    kept.extend(nulls.into_iter().take(clips));
     let mut table = String::from("vid,uid,split,fid,exp\n");
     for row in &kept {
         table += &format!(

@@ -26,6 +26,7 @@ mod track_points;
 mod track_token;
 mod two_way_transformer;
 mod vggish;
+mod video_options;
 mod video_postprocess;
 mod video_session;
 mod vit;

@@ -3,26 +3,36 @@
 import torch
 
 import sam2.sam2_video_predictor as predictor_module
-from common import IMAGE, generator, random_images, randomize, sam2, save
+import sam2.utils.misc
+from common import IMAGE, connected_components, generator, random_images, randomize, save
+from common import sam2 as build
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 predictor_module.tqdm = lambda frames, **_: frames
 
+sam2.utils.misc.get_connected_components = connected_components
+fill_holes = predictor_module.fill_holes_in_mask_scores
 BF16 = torch.bfloat16
 
 FRAMES = 12  # more than the four memories and five pointers that the model keeps
 VIDEO = (72, 104)  # height and width that prompts and masks refer to
+OCCLUDED = (5, 6)  # frames that show another scene; no prompt is there
+SCORE = 1.0  # no object score is closer to 0: they reach 30
 BINARY = 1e-3  # no binarised logit is closer to 0
+STEADY = (5e-5, 5e-4)  # answers do not wobble by more, with exact and with rounded memories
+HOLES = 5e-3  # which holes are filled does not change when logits move by this
 
 
 def clip(seed):
-    """Two textured squares that wander over a textured ground, as bytes and as pixels."""
+    """Two textured squares that wander over a textured ground, and a cut to another scene and back; bytes and pixels."""
     ground, _ = random_images(seed, 1, 3, IMAGE, IMAGE)
     squares = [random_images(seed + i, 1, 3, 32, 32)[0][0] for i in (1, 2)]
     video = ground.repeat(FRAMES, 1, 1, 1)
     for i in range(FRAMES):
         for square, x, y in [(255 - squares[0] // 2, 6 + 4 * i, 10 + 2 * i), (squares[1] // 2, 56 - 3 * i, 60 - 4 * i)]:
             video[i, :, y : y + 32, x : x + 32] = square
+    for i in OCCLUDED:
+        video[i] = 255 - random_images(seed + i, 1, 3, IMAGE, IMAGE)[0][0] // 4
     return video, video.float() / 64 - 2
 
 
@@ -53,13 +63,13 @@ class Recorder:
 
     def __init__(self, model, images):
         self.model, self.outputs = model, {}
-        self.scores, self.gaps, self.binary, self.stable = [], [], [], []
+        self.gaps, self.stable, self.holes, self.binary = [], [], [], {}
+        self.prompted_scores, self.tracked_scores = {}, {}
         predictor_module.load_video_frames = lambda **_: (images, *VIDEO)
         self.state = model.init_state(video_path=None)
 
     def note(self, _module, _inputs, output):
-        _, iou, _, score = output
-        self.scores.append(score.item())
+        _, iou, _, _ = output
         best = iou.flatten().sort(descending=True).values
         if len(best) > 1:
             self.gaps.append((best[0] - best[1]).item())
@@ -80,6 +90,16 @@ class Recorder:
 
         decoder._dynamic_multimask_via_stability = watched
 
+    def watch_holes(self):
+        """Notes how many cells are filled, and whether other ones would be if logits were a little off."""
+
+        def watched(mask, area):
+            filled = [fill_holes(mask + move, area) != mask + move for move in (0, HOLES, -HOLES)]
+            self.holes.append((filled[0].sum().item(), all(x.equal(filled[0]) for x in filled)))
+            return fill_holes(mask, area)
+
+        predictor_module.fill_holes_in_mask_scores = watched
+
     def record(self, name, masks):
         self.outputs[name] = masks
 
@@ -89,8 +109,10 @@ class Recorder:
         pending = state["temp_output_dict_per_obj"][state["obj_id_to_idx"][obj]]
         out = pending["cond_frame_outputs"].get(frame) or pending["non_cond_frame_outputs"][frame]
         large = torch.nn.functional.interpolate(out["pred_masks"], size=(IMAGE, IMAGE), mode="bilinear")
-        self.binary.append(large.abs().min().item())
+        self.binary[name] = large.abs().min().item()
         self.record(f"{name}.logits", out["pred_masks"])
+        self.record(f"{name}.score", out["object_score_logits"])
+        self.prompted_scores[name] = out["object_score_logits"].item()
 
     def points(self, name, frame, obj, **prompt):
         _, ids, masks = self.model.add_new_points_or_box(self.state, frame_idx=frame, obj_id=obj, **prompt)
@@ -109,16 +131,20 @@ class Recorder:
                 out = per_object["cond_frame_outputs"].get(frame) or per_object["non_cond_frame_outputs"][frame]
                 self.record(f"{name}.{frame}.{obj}.logits", out["pred_masks"])
                 self.record(f"{name}.{frame}.{obj}.score", out["object_score_logits"])
-            if frame == 10:
-                self.record(f"{name}.{frame}.video", masks)
+                self.tracked_scores[name, frame, obj] = out["object_score_logits"].item()
+            if frame in (2, 10):
+                for obj, mask in zip(ids, masks):
+                    self.record(f"{name}.{frame}.{obj}.video", mask[None])
 
 
 def interact(model, images, watch=False, memory=BF16):
     predictor_module.torch = Torch(memory)
     run = Recorder(model, images)
     hook = model.sam_mask_decoder.register_forward_hook(run.note)
-    if watch and model.sam_mask_decoder.dynamic_multimask_via_stability:
-        run.watch_stability()
+    if watch:
+        run.watch_holes()
+        if model.sam_mask_decoder.dynamic_multimask_via_stability:
+            run.watch_stability()
     one = torch.tensor([1])
     run.points("click", 2, 1, points=torch.tensor([[40.0, 30.0]]), labels=one)
     run.points("second", 2, 1, points=torch.tensor([[88.0, 60.0]]), labels=torch.tensor([0]), clear_old_points=False)
@@ -126,12 +152,14 @@ def interact(model, images, watch=False, memory=BF16):
     run.mask("mask", 9, 2, mask_prompt())
     run.propagate("forward")
     run.points("refine", 7, 1, points=torch.tensor([[55.0, 40.0]]), labels=one)
-    run.points("late", 6, 3, points=torch.tensor([[30.0, 50.0]]), labels=one, box=torch.tensor([10.0, 30.0, 60.0, 70.0]))
+    run.points("again", 11, 1, points=torch.tensor([[30.0, 20.0]]), labels=one)
+    run.points("late", 3, 3, points=torch.tensor([[30.0, 50.0]]), labels=one, box=torch.tensor([10.0, 30.0, 60.0, 70.0]))
     run.propagate("backward", start_frame_idx=7, reverse=True)
     model.remove_object(run.state, 2)
     run.propagate("final", start_frame_idx=9)
     hook.remove()
     model.sam_mask_decoder.__dict__.pop("_dynamic_multimask_via_stability", None)
+    predictor_module.fill_holes_in_mask_scores = fill_holes
     predictor_module.torch = torch
     return run
 
@@ -144,29 +172,44 @@ def decisive(model):
             mlp.layers[-1].weight *= 20
             mlp.layers[-1].bias *= 20
         decoder.iou_prediction_head.layers[-1].weight *= 4
-        decoder.pred_obj_score_head.layers[-1].weight *= 8
+        decoder.pred_obj_score_head.layers[-1].weight *= 32
 
 
-def spread_scores(model, images):
-    """Shifts object scores so that a minority falls below zero."""
+def spread_scores(model, images, occluded):
+    """Points and shifts object scores so that objects are there where they are prompted, and gone in the other scene;
+    or, if not `occluded`, there everywhere."""
     last = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
     with torch.no_grad():
         last.bias += 1000
-        scores = sorted(interact(model, images).scores)
-        low, high = len(scores) // 10, len(scores) // 3
-        gap, middle = max((b - a, (a + b) / 2) for a, b in zip(scores[low:high], scores[low + 1 : high + 1]))
-        last.bias -= middle
-    return gap > 0.2
+        run = interact(model, images)
+        if not occluded:
+            everywhere = list(run.prompted_scores.values()) + list(run.tracked_scores.values())
+            last.bias -= min(x for x in everywhere if x != 10) - 2 * SCORE  # a mask prompt scores 10
+            return True
+        there = list(run.prompted_scores.values()) + [run.tracked_scores["forward", frame, 1] for frame in (7, 8)]
+        gone = [run.tracked_scores["forward", frame, 1] for frame in OCCLUDED]
+        if min(there) < max(gone):
+            last.weight *= -1
+            last.bias.copy_(2000 - last.bias)  # 1000 + b becomes 1000 - b
+            there, gone = [2000 - x for x in there], [2000 - x for x in gone]
+        last.bias -= (min(there) + max(gone)) / 2
+    return min(there) - max(gone) > 3 * SCORE
 
 
-def decisions_are_clear(run, binarize):
-    negative = sum(score < 0 for score in run.scores) / len(run.scores)
+def decisions_are_clear(run, config, occluded):
+    tracked = lambda obj: [run.tracked_scores["forward", frame, obj] for frame in range(4, FRAMES)]
+    hidden = slice(OCCLUDED[0] - 4, OCCLUDED[-1] - 3)
+    scores = list(run.prompted_scores.values()) + list(run.tracked_scores.values())
     checks = {
-        "score": min(abs(score) for score in run.scores) >= 0.1,
-        "absent": 0.05 < negative < 0.5,
+        "score": min(abs(score) for score in scores) >= SCORE,
+        "prompted": min(run.prompted_scores.values()) > 0,
+        "gone": not occluded or max(tracked(1)[hidden]) < 0,
+        "back": not occluded or min(tracked(1)[hidden.stop :]) > 0,
+        "masks": all(x.std() > 0 for name, x in run.outputs.items() if name.split(".")[0] in run.prompted_scores and "logits" in name),
         "iou": min(run.gaps) >= 1e-2,
-        "binary": not binarize or min(run.binary) >= BINARY,
+        "binary": not config["binarize_mask_from_pts_for_mem_enc"] or min(run.binary.values()) >= BINARY,
         "stability": all(abs(score - 0.98) > 1e-3 and edge > 1e-4 for score, edge in run.stable),
+        "holes": not run.holes or any(n for n, _ in run.holes) and all(same for _, same in run.holes),
     }
     return [name for name, ok in checks.items() if not ok]
 
@@ -199,27 +242,40 @@ def wobble(model, images, memory, relative=1e-6, trials=8):
     return worst
 
 
-def generate(generation, postprocess):
+def generate(generation, postprocess, occluded=True, **flags):
     """Searches a seed with clear decisions and saves the case."""
     video, images = clip(21)
+    config = dict(binarize_mask_from_pts_for_mem_enc=postprocess, **flags)
     for seed in range(1, 3000):
-        model = sam2(SAM2VideoPredictor, generation, binarize_mask_from_pts_for_mem_enc=postprocess)
+        model = build(SAM2VideoPredictor, generation, **config)
         model.sam_mask_decoder.dynamic_multimask_via_stability = postprocess
         model.memory_attention.register_forward_pre_hook(full_precision, with_kwargs=True)
         randomize(model, seed)
         decisive(model)
-        if not spread_scores(model, images):
+        if not spread_scores(model, images, occluded):
+            print(f"seed {seed}: scores", flush=True)
             continue
+        model.fill_hole_area = 0
         run = interact(model, images, watch=True)
-        exact = interact(model, images, watch=True, memory=torch.float32)
-        unclear = decisions_are_clear(run, postprocess) + decisions_are_clear(exact, postprocess)
+        unclear = decisions_are_clear(run, config, occluded)
+        if not unclear:
+            # Which holes are small enough is decided by single cells: only exact memories leave no doubt.
+            model.fill_hole_area = 8 if postprocess else 0
+            exact = interact(model, images, watch=True, memory=torch.float32)
+            unclear = decisions_are_clear(exact, config, occluded)
+            wobbles = {"unrounded.wobble": wobble(model, images, torch.float32)}
+            model.fill_hole_area = 0
+            wobbles["wobble"] = wobble(model, images, BF16)
+            if wobbles["unrounded.wobble"] > STEADY[0] or wobbles["wobble"] > STEADY[1]:
+                unclear.append("steady")
         if not unclear:
             break
         print(f"seed {seed}: {unclear}", flush=True)
     else:
         raise SystemExit("no seed has clear decisions")
-    print(f"seed {seed}, scores", [round(score, 2) for score in run.scores])
+    print(f"seed {seed}, filled", sum(n for n, _ in exact.holes))
+    for scores in (run.prompted_scores, run.tracked_scores):
+        print({key: round(score, 2) for key, score in scores.items()})
     inputs = {"pixels": video, "mask": mask_prompt().to(torch.uint8)[None, None]}
     unrounded = {f"unrounded.{name}": value for name, value in exact.outputs.items()}
-    wobbles = {"wobble": wobble(model, images, BF16), "unrounded.wobble": wobble(model, images, torch.float32)}
     save(model, inputs | run.outputs | unrounded | wobbles)

@@ -53,8 +53,19 @@ pub fn check<B: Backend>(
         errors: Vec::new(),
     };
     run.all();
+    let wobble = fixture_wobble(&run);
+    assert!(
+        wobble < bound,
+        "the reference's own answers move by {wobble:.1e}: a bound of {bound:.0e} proves nothing"
+    );
     let memories = if rounded { "bf16" } else { "f32" };
     report(&format!("{name}, memories in {memories}"), &run.errors);
+}
+
+/// How far the reference's answers move when its modules' outputs move by what f32 leaves open (`session.py`).
+fn fixture_wobble<B: Backend>(run: &Interaction<'_, B>) -> f64 {
+    let wobble = run.fixture.data(&format!("{}wobble", run.prefix));
+    wobble.iter::<f64>().next().expect("one value")
 }
 
 impl<B: Backend> Interaction<'_, B> {
@@ -76,10 +87,12 @@ impl<B: Backend> Interaction<'_, B> {
 
         let refine = PointPrompt::new().point([55.0, 40.0], PointLabel::Positive);
         self.points("refine", 7, 1, refine);
+        let again = PointPrompt::new().point([30.0, 20.0], PointLabel::Positive);
+        self.points("again", 11, 1, again);
         let late = PointPrompt::new()
             .bounds([10.0, 30.0, 60.0, 70.0])
             .point([30.0, 50.0], PointLabel::Positive);
-        self.points("late", 6, 3, late);
+        self.points("late", 3, 3, late);
         self.track("backward", (0..8).rev(), Direction::Backward, &[1, 2, 3]);
 
         self.session.remove_object(2).unwrap();
@@ -100,10 +113,9 @@ impl<B: Backend> Interaction<'_, B> {
             .iter()
             .position(|mask| mask.object == object)
             .unwrap();
-        self.close(
-            format!("{name}.logits"),
-            masks.objects[index].low_res_logits.clone(),
-        );
+        let mask = &masks.objects[index];
+        self.close(format!("{name}.logits"), mask.low_res_logits.clone());
+        self.close(format!("{name}.score"), mask.object_score.clone());
         self.close(format!("{name}.video"), masks.video_logits().narrow(0, index, 1));
     }
 
@@ -126,9 +138,16 @@ impl<B: Backend> Interaction<'_, B> {
                 self.close(format!("{name}.logits"), mask.low_res_logits.clone());
                 self.close(format!("{name}.score"), mask.object_score.clone());
             }
-            let video = format!("{name}.{frame}.video");
-            if self.fixture.contains(&format!("{}{video}", self.prefix)) {
-                self.close(video, masks.video_logits());
+            // All objects of some frames at the video's size; one by one: an absent one is -1024 everywhere.
+            if self
+                .fixture
+                .contains(&format!("{name}.{frame}.{}.video", objects[0]))
+            {
+                let logits = masks.video_logits();
+                for (i, object) in objects.iter().enumerate() {
+                    let mask = logits.clone().narrow(0, i, 1);
+                    self.close(format!("{name}.{frame}.{object}.video"), mask);
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use burn_love_tests::wgpu::{Gpu, alone, device};
 use crate::{
     GRADIENT, IMAGE_MODEL, MODULE, TRACKED, UNROUNDED, hiera, hiera_square, image_gradients, image_path,
     image_predictor, mask_decoder, memory_attention, memory_encoder, neck, prompt_encoder, session, track,
-    track_points, track_token, two_way_transformer, video_postprocess,
+    track_points, track_token, two_way_transformer, video_options, video_postprocess,
 };
 
 #[test]
@@ -96,6 +96,13 @@ fn video_postprocess_agrees() {
     let unrounded = session::video().with_round_memory(false);
     video_postprocess::check::<Gpu>(unrounded, &gpu, UNROUNDED);
     video_postprocess::check::<Gpu>(session::video(), &gpu, TRACKED);
+}
+
+#[test]
+fn video_options_agree() {
+    let _alone = alone();
+    let Some(gpu) = device() else { return };
+    video_options::check::<Gpu>(session::video().with_round_memory(false), &gpu, UNROUNDED);
 }
 
 #[test]

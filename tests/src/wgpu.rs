@@ -22,6 +22,9 @@ use cubecl::{
 /// because Cargo unites features: any crate of the build could bring fusion back.
 pub type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
+/// Where this variable is set, a missing adapter fails the tests that need one.
+const REQUIRED: &str = "BURN_LOVE_REQUIRE_GPU";
+
 /// Types of adapters, as CubeCL numbers them.
 const SOFTWARE: u16 = 3;
 
@@ -41,6 +44,10 @@ pub fn device() -> Option<WgpuDevice> {
     if found {
         return Some(WgpuDevice::DefaultDevice);
     }
+    assert!(
+        std::env::var_os(REQUIRED).is_none(),
+        "expected a Vulkan adapter, because {REQUIRED} is set; found none"
+    );
     // Lost output is no reason to fail a test.
     let _ = writeln!(std::io::stderr(), "skipped: no Vulkan adapter");
     None

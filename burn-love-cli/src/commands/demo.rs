@@ -17,11 +17,7 @@ use burn_love_train::{
     training::parameter_counts,
 };
 
-use super::{
-    data, eval,
-    model::Trained,
-    train::{self, Job},
-};
+use super::{data, eval, model::Trained, train::Job};
 use crate::{
     args::{DemoArgs, Global, ModelArgs},
     device::{Device, with_backend},
@@ -57,13 +53,13 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     printer::note(format_args!("2/4 training → {}", folder("train").display()));
     let config = config(args)?;
     let run = folder("train");
-    output::prepare(&run, global.overwrite, train::OWN)?;
     let job = Job {
         config: config.clone(),
         data: data.clone(),
         skip: Vec::new(),
         out: run.clone(),
         resume: false,
+        overwrite: global.overwrite,
         init_from: None,
     };
     job.run(device.clone())?;

@@ -59,7 +59,7 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         .ok_or_else(|| CliError::input("--out: expected a directory, found nothing"))?;
     let device = global.device.probe()?;
     if !args.resume {
-        output::prepare(out, global.overwrite, OWN)?;
+        output::check(out, global.overwrite)?;
     }
     let job = Job {
         config,
@@ -67,6 +67,7 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         skip,
         out: out.into(),
         resume: args.resume,
+        overwrite: global.overwrite,
         init_from: args.init_from.clone(),
     };
     job.run(device)
@@ -94,10 +95,21 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
             None => Source::Preset(args.preset.clone().unwrap_or_else(|| "nano".into())),
         },
     };
+    let before = match &base {
+        Source::File(_) if args.resume => Some(resolve(std::slice::from_ref(&base))?),
+        _ => None,
+    };
     let sources: Vec<_> = std::iter::once(base)
         .chain(args.set.iter().cloned().map(Source::Set))
         .collect();
-    Ok(resolve(&sources)?)
+    let config = resolve(&sources)?;
+    if before.is_some_and(|before| before.model != config.model) {
+        let message = "--set: expected the model of the run that is resumed, found another";
+        return Err(
+            CliError::input(message).hint("train anew with another --out, and --init-from where it fits")
+        );
+    }
+    Ok(config)
 }
 
 /// Checks every sample that training reads before the first step; uids of those to skip.
@@ -136,6 +148,8 @@ pub struct Job {
     pub out: PathBuf,
     /// Whether to go on.
     pub resume: bool,
+    /// Whether to replace a run that is there already.
+    pub overwrite: bool,
     /// Weights to begin with.
     pub init_from: Option<PathBuf>,
 }
@@ -143,7 +157,13 @@ pub struct Job {
 impl Job {
     /// Trains on a device, with a dashboard on a terminal and lines elsewhere.
     pub fn run(self, device: Device) -> Result<(), CliError> {
-        write(&self.config, &self.out)?;
+        let (config, out) = (self.config.clone(), self.out.clone());
+        let ready = || {
+            if !self.resume {
+                output::prepare(&out, self.overwrite, OWN)?;
+            }
+            write(&config, &out)
+        };
         let dashboard = std::io::stdout().is_terminal();
         printer::note(format_args!("device {device}; run {}", self.out.display()));
         let run = TrainRun {
@@ -173,8 +193,9 @@ impl Job {
         if let Err(error) = ctrlc::set_handler(handler) {
             tracing::warn!("Ctrl-C will not be caught: {error}");
         }
-        with_backend!(device, |B, at| run.train::<Autodiff<B>>(&at).map(drop))?;
-        Ok(())
+        with_backend!(device, |B, at| run
+            .train_when_ready::<Autodiff<B>, CliError>(&at, ready)
+            .map(drop))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `weights`: what a weights file holds, and SAM 2's weights from one file format to another.
+//! `weights`: what a weights file holds, and weights from one file format to another.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -21,7 +21,7 @@ pub fn inspect(args: &InspectArgs, global: &Global) -> Result<(), CliError> {
     let file = WeightsFile::open(&args.file)?;
     let family = Family::of(&file);
     let mut outline = outline(&file, family);
-    outline.encoder = encoder(&args.file, family)?;
+    outline.encoder = encoder(&args.file)?;
     // SAM 2 as a file of its own, or as a part of SAM2-LOVE.
     let fit = match family {
         Some(Family::Sam2 | Family::Sam2HuggingFace) => {
@@ -66,20 +66,89 @@ pub fn convert(args: &ConvertArgs, global: &Global) -> Result<(), CliError> {
         }
     };
     output::prepare_file(&args.output, global.overwrite)?;
-    let file = Sam2File::open(&args.input)?;
-    let expected = preset_shapes::<Outline>(&args.model).expect("the name was checked when it was parsed");
     let allow = Allow {
         missing: args.allow_missing,
         unused: args.allow_unused,
     };
-    let report = file.compare::<Outline>(&expected, allow).map_err(refusal)?;
-    let selection = Selection::new(&file, &report.applied);
+    let converted = Models::open(args)?;
+    let reports = converted.compare(allow).map_err(refusal)?;
+    let mut selection = Selection::default();
+    for (source, report) in converted.sources().zip(&reports) {
+        selection = selection.and(source, &report.applied);
+    }
     match format {
         Format::Safetensors => write_safetensors(&args.output, &selection, None)?,
         Format::Torch => write_torch(&args.output, &selection)?,
     }
-    print(&report, args, file.family());
+    let mut report = LoadReport::default();
+    for one in reports {
+        report.applied.extend(one.applied);
+        report.missing.extend(one.missing);
+        report.unused.extend(one.unused);
+    }
+    print(&report, args, converted.family());
     Ok(())
+}
+
+/// The models that a file holds, with the shapes that they are to have.
+enum Models {
+    Sam2(Box<Sam2File>, Shapes),
+    /// An encoder, or both towers of CLIP.
+    Encoders(Vec<(EncoderFile, Shapes)>),
+}
+
+impl Models {
+    fn open(args: &ConvertArgs) -> Result<Self, CliError> {
+        let file = WeightsFile::open(&args.input)?;
+        let encoders: Vec<EncoderPart> = EncoderPart::within(&file);
+        let sized: Option<Vec<_>> = encoders
+            .iter()
+            .map(|part| Some((*part, part.shapes::<Outline>(&args.model)?)))
+            .collect();
+        match (sized, preset_shapes::<Outline>(&args.model)) {
+            (Some(sized), _) if !sized.is_empty() => {
+                let open = |(part, shapes)| Ok((EncoderFile::open(&args.input, part)?, shapes));
+                Ok(Self::Encoders(
+                    sized.into_iter().map(open).collect::<Result<_, WeightsError>>()?,
+                ))
+            }
+            (_, Some(expected)) => Ok(Self::Sam2(Box::new(Sam2File::new(file)?), expected)),
+            (_, None) => {
+                let found =
+                    Family::of(&file).map_or_else(|| "others".to_owned(), |family| family.to_string());
+                let message = format!(
+                    "{}: expected weights of {}, found weights of {found}",
+                    args.input.display(),
+                    args.model
+                );
+                Err(CliError::input(message).hint("weights inspect names the model"))
+            }
+        }
+    }
+
+    fn compare(&self, allow: Allow) -> Result<Vec<LoadReport>, WeightsError> {
+        match self {
+            Self::Sam2(file, expected) => Ok(vec![file.compare::<Outline>(expected, allow)?]),
+            Self::Encoders(files) => files
+                .iter()
+                .map(|(file, expected)| file.compare::<Outline>(expected, allow))
+                .collect(),
+        }
+    }
+
+    fn sources(&self) -> Box<dyn Iterator<Item = &dyn TensorSource> + '_> {
+        match self {
+            Self::Sam2(file, _) => Box::new(std::iter::once(&**file as &dyn TensorSource)),
+            Self::Encoders(files) => Box::new(files.iter().map(|(file, _)| file as &dyn TensorSource)),
+        }
+    }
+
+    fn family(&self) -> Family {
+        match self {
+            Self::Sam2(file, _) => file.family(),
+            Self::Encoders(files) => files[0].0.family(),
+        }
+    }
 }
 
 /// Adds the flags that leave tensors out, where no other model is the better advice.
@@ -150,24 +219,14 @@ fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
 }
 
 /// Named sizes of the encoder, or of a tower of CLIP, that a file holds.
-fn encoder(path: &Path, family: Option<Family>) -> Result<Option<&'static str>, WeightsError> {
-    // Each part with a piece of a name that only it has.
-    let parts: &[(EncoderPart, &str)] = match family {
-        Some(Family::Vggish) => &[(EncoderPart::Vggish, "")],
-        Some(Family::Vit | Family::VitTimm) => &[(EncoderPart::Vit, "")],
-        Some(Family::Roberta) => &[(EncoderPart::Roberta, "")],
-        Some(Family::Clip) => &[
-            (EncoderPart::ClipVision, "patch_embedding"),
-            (EncoderPart::ClipText, "token_embedding"),
-        ],
-        _ => return Ok(None),
-    };
+fn encoder(path: &Path) -> Result<Option<&'static str>, WeightsError> {
+    let file = WeightsFile::open(path)?;
     let mut names = Vec::new();
-    for (part, mark) in parts {
-        let file = EncoderFile::open(path, *part)?;
-        if file.file().keys().iter().any(|key| key.contains(mark)) {
-            names.push(file.preset::<Outline>());
-        }
+    for part in EncoderPart::within(&file) {
+        names.push(EncoderFile::open(path, part)?.preset::<Outline>());
+    }
+    if names.is_empty() {
+        return Ok(None);
     }
     // Towers of different models make no preset: CLIP ViT-B/32 has the text tower of B/16.
     let first = names.first().copied().flatten();

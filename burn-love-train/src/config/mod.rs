@@ -127,7 +127,7 @@ impl Config {
                 epochs: 4,
                 batch_size: 8,
                 accumulation: 1,
-                lr: 1e-3,
+                lr: 3e-4,
                 lambda_object: 0.5,
                 dice_scale: 1.0,
                 tracked_frames: 1,

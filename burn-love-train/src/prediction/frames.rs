@@ -46,6 +46,30 @@ impl FrameFolder {
         self.size
     }
 
+    /// Looks at the size of every frame without decoding it.
+    ///
+    /// # Errors
+    /// If a file is no image or of another size than the first; the error names the file.
+    pub fn check_sizes(&self) -> Result<(), SampleError> {
+        for path in &self.paths {
+            // What the header does not say is found when the frame is decoded.
+            let Ok(size) = image::image_dimensions(path) else {
+                decode(path)?;
+                continue;
+            };
+            let turned = (size.1, size.0); // EXIF may turn it
+            if size != self.size && turned != self.size {
+                return Err(self.other_size(path, size));
+            }
+        }
+        Ok(())
+    }
+
+    fn other_size(&self, path: &Path, found: (u32, u32)) -> SampleError {
+        let expected = format!("{} pixels, as in the first frame", size_text(self.size));
+        wrong(path, expected, size_text(found))
+    }
+
     /// Decodes a frame.
     ///
     /// # Errors
@@ -57,8 +81,7 @@ impl FrameFolder {
         let path = &self.paths[index];
         let frame = decode(path)?;
         if frame.dimensions() != self.size {
-            let expected = format!("{} pixels, as in the first frame", size_text(self.size));
-            return Err(wrong(path, expected, size_text(frame.dimensions())));
+            return Err(self.other_size(path, frame.dimensions()));
         }
         Ok(frame)
     }

@@ -76,7 +76,7 @@ pub struct TrainRun {
     pub data: RefAvs,
     /// Rows to leave out, by uid: bad samples that the user chose to skip.
     pub skip: Vec<String>,
-    /// Where the run is written; exists and holds `config.toml`.
+    /// Where the run is written; exists and holds `config.toml` once it is ready.
     pub out: PathBuf,
     /// Whether to go on from the last checkpoint.
     pub resume: bool,
@@ -99,13 +99,25 @@ impl TrainRun {
         self,
         device: &B::Device,
     ) -> Result<Sam2Love<B::InnerBackend>, RunError> {
+        self.train_when_ready::<B, _>(device, || Ok(()))
+    }
+
+    /// As [`train`](Self::train); `ready` is called once everything was read and before anything is written, so that it
+    /// can make room in [`out`](Self::out).
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), and what `ready` returns.
+    pub fn train_when_ready<B: AutodiffBackend, E: From<RunError>>(
+        self,
+        device: &B::Device,
+        ready: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Sam2Love<B::InnerBackend>, E> {
         let config = &self.config;
-        let preparer = Preparer::new(config)?;
+        let preparer = Preparer::new(config).map_err(RunError::from)?;
         let (train, valid) = self.rows(&preparer)?;
         if train.rows.is_empty() {
-            return Err(RunError::NoRows {
-                path: self.data.root().into(),
-            });
+            let path = self.data.root().into();
+            return Err(RunError::NoRows { path }.into());
         }
         let total_steps = config.train.total_steps(train.rows.len());
         let learner = self.learner::<B>(device)?;
@@ -117,10 +129,13 @@ impl TrainRun {
             .init();
         let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
         let (learner, optimizer, position) = if self.resume {
-            checkpoints.load(learner, optimizer, device)?
+            checkpoints
+                .load(learner, optimizer, device)
+                .map_err(RunError::from)?
         } else {
             (learner, optimizer, Position::default())
         };
+        ready()?;
         let log = RunLog::open(&self.out).map_err(|(path, source)| RunError::Io { path, source })?;
         let listener = self.listener.clone();
         let listener: Listener = Arc::new(move |event: &TrainEvent| {
@@ -170,10 +185,10 @@ impl TrainRun {
         let result = training.launch(Learner::new(learner, optimizer, schedule));
         match outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => Ok(result.model.model),
-            Some(Stop::Interrupted) => Err(RunError::Interrupted),
-            Some(Stop::Sample(error)) => Err(error.into()),
-            Some(Stop::Checkpoint(error)) => Err(error.into()),
-            Some(Stop::Diverged { step, loss }) => Err(RunError::Diverged { step, value: loss }),
+            Some(Stop::Interrupted) => Err(RunError::Interrupted.into()),
+            Some(Stop::Sample(error)) => Err(RunError::from(error).into()),
+            Some(Stop::Checkpoint(error)) => Err(RunError::from(error).into()),
+            Some(Stop::Diverged { step, loss }) => Err(RunError::Diverged { step, value: loss }.into()),
         }
     }
 

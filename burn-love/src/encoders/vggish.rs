@@ -233,3 +233,28 @@ impl<B: Backend> AudioEncoder<B> for Vggish<B> {
         Tensor::cat(parts.collect(), 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+    type B = burn_flex::Flex;
+
+    #[test]
+    fn fresh_weights_tell_sounds_apart() {
+        let device = Default::default();
+        B::seed(&device, 3);
+        let model: Vggish<B> = VggishConfig::nano().init(&device);
+        let silence = Tensor::full(
+            [1, VggishConfig::FRAMES, VggishConfig::BANDS],
+            0.01f32.ln(),
+            &device,
+        );
+        let noise = Tensor::random(silence.dims(), Distribution::Uniform(-4.6, 1.0), &device);
+        let embedded = model.encode_audio(Tensor::cat(vec![silence, noise], 0));
+        let [silence, noise] = [0, 1].map(|i| embedded.clone().narrow(0, i, 1));
+        let size = |x: Tensor<B, 2>| x.powi_scalar(2).mean().sqrt().into_scalar();
+        let apart = size(silence.clone() - noise) / size(silence);
+        assert!(apart > 0.1, "{apart:.1e} of the embedding");
+    }
+}

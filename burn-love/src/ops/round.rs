@@ -7,15 +7,16 @@ use burn::{
 
 /// Rounds to the nearest bf16, ties to even, and keeps the type.
 ///
-/// WebGPU has no bf16; there f32 arithmetic gives the same values (below 2^111, and unless a shader compiler takes
-/// `c - (c - x)` for `x`, which no compiler sees while every operation is a kernel of its own).
+/// WebGPU has no bf16; there f32 arithmetic gives the same values below 2^111. Where operations are fused into one kernel
+/// (`burn-wgpu` with its feature `fusion`), a shader compiler may take `c - (c - x)` for `x`: nothing is rounded then.
 pub fn round_to_bf16<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    if B::supports_dtype(&x.device(), DType::BF16) {
-        let dtype: FloatDType = x.dtype().into();
-        x.cast(FloatDType::BF16).cast(dtype)
+    let dtype: FloatDType = x.dtype().into();
+    let rounded = if B::supports_dtype(&x.device(), DType::BF16) {
+        x.cast(FloatDType::BF16)
     } else {
-        split(x)
-    }
+        split(x.cast(FloatDType::F32))
+    };
+    rounded.cast(dtype)
 }
 
 /// The high part of Veltkamp's splitting: an f32 rounded to the 8 bits of bf16's significand.

@@ -111,11 +111,11 @@ impl<B: Backend> MemoryBank<B> {
         self.conditioning.keys().copied()
     }
 
-    /// Forgets tracked frames that lie further than the memory reaches from `frame` and from every prompted frame: no
-    /// frame that is tracked onwards from these looks at them.
-    pub fn forget_far_from(&mut self, frame: usize, config: &MemoryConfig) {
+    /// Forgets tracked frames that lie further than the memory reaches from every one of `frames` and from every
+    /// prompted frame: no frame that is tracked onwards from these looks at them.
+    pub fn forget_far_from(&mut self, frames: &[usize], config: &MemoryConfig) {
         let reach = config.reach();
-        let anchors: Vec<usize> = self.conditioning_frames().chain([frame]).collect();
+        let anchors: Vec<usize> = self.conditioning_frames().chain(frames.iter().copied()).collect();
         self.tracked
             .retain(|tracked, _| anchors.iter().any(|anchor| anchor.abs_diff(*tracked) <= reach));
     }
@@ -386,7 +386,7 @@ mod tests {
             bank.track(frame, memory(frame as f32));
         }
         let mut short = bank.clone();
-        short.forget_far_from(199, &model.config.memory);
+        short.forget_far_from(&[199], &model.config.memory);
         assert!(short.tracked.len() < 60, "{} frames kept", short.tracked.len());
         for (frame, direction) in [
             (200, Direction::Forward),

@@ -133,9 +133,20 @@ pub struct MaskAsOutput<B: Backend> {
 
 impl Sam2Config {
     /// Builds the model with fresh weights.
+    ///
+    /// # Panics
+    /// If the sizes contradict each other, or the memory has no frame, no stride, or a limit of one prompted frame.
     pub fn init<B: Backend>(&self, device: &B::Device) -> Sam2<B> {
         let (width, memory_width, memory) = (self.model_width, self.memory_width, &self.memory);
         assert_eq!(width % memory_width, 0, "the memories' width divides the model's");
+        assert!(
+            memory.frames > 0 && memory.temporal_stride > 0,
+            "a memory has frames and a stride"
+        );
+        assert_ne!(
+            memory.max_conditioning_frames, 1,
+            "the limit of prompted frames is 2 or more, or 0 for none"
+        );
         let size = self.embedding_size();
         let small = Initializer::Normal { mean: 0.0, std: 0.02 };
         let time_width = if memory.pointer_time_projection {

@@ -184,7 +184,7 @@ impl<B: Backend> TrackSession<'_, B> {
         let frame = self.tracker.remember(features, heads, gate, false);
         self.bank.track(self.next, frame.memory);
         self.next += 1;
-        self.bank.forget_far_from(self.next, &model.config.memory);
+        self.bank.forget_far_from(&[self.next], &model.config.memory);
         frame.output
     }
 

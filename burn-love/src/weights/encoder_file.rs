@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::prelude::*;
 
 use super::{
-    Family, LoadReport, Shapes, TensorInfo, TensorSource, WeightsError, WeightsFile, compare,
+    Allow, Family, LoadReport, Shapes, TensorInfo, TensorSource, WeightsError, WeightsFile, compare,
     hugging_face::rename_by,
     keys, load_state, shapes_of,
     view::{Names, Origin, View},
@@ -165,6 +165,32 @@ const TIMM: &[(&str, &str)] = &[
 const FUSED: (&str, [&str; 3]) = (".qkv.", [".query.", ".key.", ".value."]);
 
 impl EncoderPart {
+    /// The encoders in a file: none, one, or both towers of CLIP.
+    pub fn within(file: &WeightsFile) -> Vec<Self> {
+        let has = |piece: &str| file.keys().iter().any(|key| key.contains(piece));
+        match Family::of(file) {
+            Some(Family::Vggish) => vec![Self::Vggish],
+            Some(Family::Vit | Family::VitTimm) => vec![Self::Vit],
+            Some(Family::Roberta) => vec![Self::Roberta],
+            Some(Family::Clip) => [
+                (Self::ClipVision, "patch_embedding"),
+                (Self::ClipText, "token_embedding"),
+            ]
+            .into_iter()
+            .filter_map(|(tower, piece)| has(piece).then_some(tower))
+            .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Names and shapes of the weights of the size called `preset`, if this encoder has such a size.
+    pub fn shapes<B: Backend>(self, preset: &str) -> Option<Shapes> {
+        let mut presets = self.presets::<B>().into_iter();
+        presets
+            .find(|(name, _)| *name == preset)
+            .map(|(_, shapes)| shapes)
+    }
+
     /// How a file of `family` names this encoder's tensors, if it has them.
     fn naming(self, family: Option<Family>) -> Option<&'static Naming> {
         match (self, family?) {
@@ -264,6 +290,11 @@ impl EncoderFile {
         })
     }
 
+    /// The encoder.
+    pub fn part(&self) -> EncoderPart {
+        self.part
+    }
+
     /// The file.
     pub fn file(&self) -> &WeightsFile {
         &self.view.file
@@ -300,17 +331,28 @@ impl EncoderFile {
     ) -> Result<(M, LoadReport), WeightsError> {
         let path = self.view.file.path();
         let wanted = shapes_of(&module, key);
-        let without_spare = |mut report: LoadReport| {
-            report
-                .unused
-                .retain(|name| wanted.contains_key(name) || !self.is_optional(name));
-            report
-        };
-        compare(&wanted, self, path)
-            .and_then(|report| without_spare(report).complete(path))
-            .map_err(|error| error.with_fits(|| self.preset::<B>().into_iter().collect()))?;
+        self.compare::<B>(&wanted, Allow::default())?;
         let (module, report) = load_state(module, self, key, path)?;
-        Ok((module, without_spare(report)))
+        Ok((module, self.without_spare(report, &wanted)))
+    }
+
+    /// Compares names and shapes with those of an encoder.
+    ///
+    /// # Errors
+    /// If a shape differs, or something is missing or unused that is not allowed; the error names the sizes that fit.
+    pub fn compare<B: Backend>(&self, expected: &Shapes, allow: Allow) -> Result<LoadReport, WeightsError> {
+        let path = self.view.file.path();
+        compare(expected, self, path)
+            .and_then(|report| self.without_spare(report, expected).accept(path, allow))
+            .map_err(|error| error.with_fits(|| self.preset::<B>().into_iter().collect()))
+    }
+
+    /// Leaves unused tensors out that not every model of the encoder has.
+    fn without_spare(&self, mut report: LoadReport, wanted: &Shapes) -> LoadReport {
+        report
+            .unused
+            .retain(|name| wanted.contains_key(name) || !self.is_optional(name));
+        report
     }
 
     fn is_optional(&self, name: &str) -> bool {

@@ -83,33 +83,31 @@ impl TensorSource for State {
     }
 }
 
-/// Some tensors of a source.
+/// Some tensors of one source or of several.
+#[derive(Default)]
 pub struct Selection<'a> {
-    source: &'a dyn TensorSource,
-    keys: &'a [String],
+    sources: BTreeMap<&'a str, &'a dyn TensorSource>,
 }
 
 impl<'a> Selection<'a> {
-    /// The tensors called `keys`, all of which `source` has.
-    pub fn new(source: &'a dyn TensorSource, keys: &'a [String]) -> Self {
-        Self { source, keys }
+    /// Adds the tensors called `keys`, all of which `source` has and none of which was added.
+    pub fn and(mut self, source: &'a dyn TensorSource, keys: &'a [String]) -> Self {
+        self.sources.extend(keys.iter().map(|key| (key.as_str(), source)));
+        self
     }
 }
 
 impl TensorSource for Selection<'_> {
     fn keys(&self) -> Vec<&str> {
-        let mut keys: Vec<_> = self.keys.iter().map(String::as_str).collect();
-        keys.sort_unstable();
-        keys
+        self.sources.keys().copied().collect()
     }
 
     fn info(&self, key: &str) -> Option<TensorInfo> {
-        let selected = self.keys.iter().any(|selected| selected == key);
-        selected.then(|| self.source.info(key)).flatten()
+        self.sources.get(key)?.info(key)
     }
 
     fn read(&self, key: &str) -> Result<TensorData, WeightsError> {
-        self.source.read(key)
+        self.sources[key].read(key)
     }
 }
 

@@ -31,7 +31,7 @@ struct Entry {
 pub enum Prompt {
     /// Points and a box.
     Points(PointPrompt),
-    /// A mask of the video's size, above 0 inside.
+    /// A mask of the video's size, above 127 inside.
     Mask(GrayImage),
 }
 

@@ -1,6 +1,7 @@
 //! `sam2 video`: objects tracked through a video from prompts on any frames.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -47,6 +48,7 @@ pub fn run(args: &Sam2VideoArgs, global: &Global) -> Result<(), CliError> {
         (None, None) => return Err(CliError::input("no video: expected --frames or --video")),
     };
     let frames = FrameFolder::open(folder)?;
+    frames.check_sizes()?;
     let prompts = prompts::read(&args.prompts, frames.len(), frames.size())?;
     if let Some(path) = &args.tensors {
         output::prepare_file(path, global.overwrite)?;
@@ -59,7 +61,7 @@ pub fn run(args: &Sam2VideoArgs, global: &Global) -> Result<(), CliError> {
         args,
         overwrite: global.overwrite,
         frames,
-        report: Vec::new(),
+        report: BTreeMap::new(),
         tensors: State::new(),
         colours: prompts.iter().map(|prompt| prompt.object).collect(),
     };
@@ -73,7 +75,7 @@ struct Work<'a> {
     overwrite: bool,
     frames: FrameFolder,
     /// What was found, by frame.
-    report: Vec<(usize, Value)>,
+    report: BTreeMap<usize, Value>,
     /// What `--tensors` asks for.
     tensors: State,
     /// Objects in the order of their first prompts (repetitions do no harm).
@@ -118,7 +120,10 @@ impl Work<'_> {
             .first_prompted_frame()
             .expect("a prompts file has prompts");
         let forward = (first..count).map(|frame| (frame, Direction::Forward));
-        let backward = (0..first).rev().map(|frame| (frame, Direction::Backward));
+        // The way back begins where the way forward began, as upstream: an object that has no prompt there is seen once more.
+        let behind = if first > 0 { first + 1 } else { 0 };
+        let backward = (0..behind).rev().map(|frame| (frame, Direction::Backward));
+        let total = count - first + behind;
         let mut progress = Progress::new("tracking");
         for (done, (index, direction)) in forward.chain(backward).enumerate() {
             let frame = self.frames.read(index)?;
@@ -127,7 +132,7 @@ impl Work<'_> {
                 .track(index, &features, direction)
                 .map_err(|error| CliError::input(format!("{}: {error}", self.args.prompts.display())))?;
             self.write(&frame, masks)?;
-            progress.set(done + 1, count);
+            progress.set(done + 1, total);
         }
         progress.finish();
         Ok(())
@@ -181,7 +186,7 @@ impl Work<'_> {
             .save(overlays.join(format!("{index:05}.png")))
             .map_err(|error| CliError::machine(format!("{}: {error}", overlays.display())))?;
         self.report
-            .push((index, json!({ "frame": index, "objects": found })));
+            .insert(index, json!({ "frame": index, "objects": found }));
         Ok(())
     }
 
@@ -200,8 +205,7 @@ impl Work<'_> {
         if let Some(path) = &self.args.tensors {
             write_safetensors(path, &std::mem::take(&mut self.tensors), None)?;
         }
-        self.report.sort_by_key(|(frame, _)| *frame);
-        let frames: Vec<Value> = self.report.into_iter().map(|(_, report)| report).collect();
+        let frames: Vec<Value> = self.report.into_values().collect();
         let count = frames.len();
         let seconds = time.as_secs_f64();
         let report = json!({
@@ -237,7 +241,7 @@ fn binary<B: Backend>(mask: &GrayImage, device: &B::Device) -> Tensor<B, 4> {
     let (width, height) = mask.dimensions();
     let values: Vec<f32> = mask
         .pixels()
-        .map(|pixel| f32::from(u8::from(pixel.0[0] > 0)))
+        .map(|pixel| f32::from(u8::from(pixel.0[0] > 127)))
         .collect();
     Tensor::from_data(
         TensorData::new(values, [1, 1, height as usize, width as usize]),

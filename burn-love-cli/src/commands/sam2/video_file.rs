@@ -3,7 +3,7 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use crate::error::CliError;
@@ -25,13 +25,22 @@ impl VideoFile {
         }
         let folder = tempfile::tempdir().map_err(|error| CliError::io(&std::env::temp_dir(), &error))?;
         let pattern: PathBuf = folder.path().join("%08d.png");
-        let run = Command::new("ffmpeg")
-            .args(["-v", "error", "-nostdin", "-i"])
-            .arg(path)
-            .args(["-fps_mode", "passthrough"])
-            .arg(pattern)
-            .stdin(Stdio::null())
-            .output();
+        let unpack = |every_frame_once: [&str; 2]| {
+            Command::new("ffmpeg")
+                .args(["-v", "error", "-nostdin", "-i"])
+                .arg(path)
+                .args(every_frame_once)
+                .arg(&pattern)
+                .stdin(Stdio::null())
+                .output()
+        };
+        let run = match unpack(["-fps_mode", "passthrough"]) {
+            // Before ffmpeg 5.1 the option had another name.
+            Ok(output) if !output.status.success() && says(&output).contains("fps_mode") => {
+                unpack(["-vsync", "passthrough"])
+            }
+            run => run,
+        };
         let output = run.map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 CliError::input("ffmpeg: expected it on PATH to read a video file, found nothing")
@@ -40,7 +49,7 @@ impl VideoFile {
             _ => CliError::machine(format!("ffmpeg: {error}")),
         })?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let said = says(&output);
             let line = said.lines().last().unwrap_or("no reason given");
             let message = format!(
                 "{}: expected a video that ffmpeg reads, found: {line}",
@@ -55,4 +64,8 @@ impl VideoFile {
     pub fn frames(&self) -> &Path {
         self.folder.path()
     }
+}
+
+fn says(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

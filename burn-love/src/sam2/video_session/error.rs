@@ -30,6 +30,12 @@ pub enum VideoError {
         /// Those that exist.
         known: Vec<ObjectId>,
     },
+    /// A mask that is not one of one image.
+    #[error("expected a mask [1, 1, H, W], found {found:?}")]
+    MaskShape {
+        /// Its shape.
+        found: [usize; 4],
+    },
     /// Neither points nor a box.
     #[error("expected a point or a box, found neither")]
     EmptyPrompt,

@@ -84,7 +84,8 @@ pub struct VideoConfig {
     /// again forgets the refinement, as in the reference.
     #[config(default = false)]
     pub refined_as_conditioning: bool,
-    /// Whether stored spatial memories are rounded to bf16, as the reference stores them.
+    /// Whether stored spatial memories are rounded to bf16, as the reference stores them; see
+    /// [`round_to_bf16`](crate::ops::round_to_bf16).
     #[config(default = true)]
     pub round_memory: bool,
     /// What is kept of tracked frames.
@@ -111,7 +112,15 @@ pub struct VideoSession<'a, B: Backend> {
 
 impl<'a, B: Backend> VideoSession<'a, B> {
     /// A session without objects.
+    ///
+    /// # Panics
+    /// If the video has no pixels.
     pub fn new(model: &'a Sam2<B>, config: VideoConfig) -> Self {
+        assert!(
+            !config.size.contains(&0),
+            "expected a video with pixels, found {:?}",
+            config.size
+        );
         Self {
             model,
             config,
@@ -204,7 +213,7 @@ impl<'a, B: Backend> VideoSession<'a, B> {
     /// - `mask`: `[1, 1, H, W]` of any size, 1 inside and 0 outside
     ///
     /// # Errors
-    /// If the frame does not exist.
+    /// If the frame does not exist, or the mask is not one channel of one image.
     pub fn add_mask(
         &mut self,
         frame: usize,
@@ -213,20 +222,22 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         mask: Tensor<B, 4>,
     ) -> Result<FrameMasks<B>, VideoError> {
         self.check_frame(frame)?;
+        let [images, channels, h, w] = mask.dims();
+        if [images, channels] != [1, 1] || h == 0 || w == 0 {
+            return Err(VideoError::MaskShape { found: mask.dims() });
+        }
         let index = self.index_or_new(object);
         let (model, config) = (self.model, &self.config);
         let track = &mut self.objects[index];
         track.prompts.remove(&frame);
 
         let side = model.config.image_size;
-        let [_, _, h, w] = mask.dims();
         let mask = if [h, w] == [side; 2] {
             mask
         } else {
             resize_bilinear_antialias(mask, [side; 2])
-                .greater_equal_elem(0.5)
-                .float()
         };
+        let mask = mask.greater_equal_elem(0.5).float();
         let output = model.mask_as_output(features, mask);
         let refines = track.was_tracked(frame);
         let pending = Pending {
@@ -266,6 +277,9 @@ impl<'a, B: Backend> VideoSession<'a, B> {
             direction,
             frames: config.frames,
         };
+        // Tracking may go on from here, or begin anew at a prompt of any object.
+        let prompted = self.objects.iter().flat_map(ObjectTrack::prompted_frames);
+        let onwards: Vec<usize> = prompted.chain([frame]).collect();
         for track in &mut self.objects {
             if !track.bank.is_conditioning(frame) {
                 let embedding = model.conditioned(features, track.bank.memories(model, at));
@@ -277,7 +291,7 @@ impl<'a, B: Backend> VideoSession<'a, B> {
             }
             track.tracked.insert(frame, direction);
             if config.history == History::Recent {
-                track.forget_far_from(frame, &model.config.memory);
+                track.forget_far_from(&onwards, &model.config.memory);
             }
         }
         Ok(self.masks_at(frame))
@@ -333,11 +347,16 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         if self.objects.is_empty() {
             return Err(VideoError::NoObject);
         }
+        // All are looked at before any is changed.
+        let unprompted = self
+            .objects
+            .iter()
+            .find(|track| track.first_prompted_frame().is_none());
+        if let Some(track) = unprompted {
+            return Err(VideoError::NoPrompt { object: track.id });
+        }
         for track in &mut self.objects {
             track.settle(self.model, &self.config);
-            if track.bank.conditioning_frames().next().is_none() {
-                return Err(VideoError::NoPrompt { object: track.id });
-            }
         }
         Ok(())
     }

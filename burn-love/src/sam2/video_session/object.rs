@@ -153,9 +153,15 @@ impl<B: Backend> ObjectTrack<B> {
         }
     }
 
-    /// Forgets frames that no frame tracked onwards from here, or from a prompted frame, looks at.
-    pub fn forget_far_from(&mut self, frame: usize, config: &MemoryConfig) {
-        self.bank.forget_far_from(frame, config);
+    /// Frames with prompts that count, whether they were settled or not.
+    pub fn prompted_frames(&self) -> impl Iterator<Item = usize> + '_ {
+        let pending = self.pending.keys().copied();
+        pending.chain(self.bank.conditioning_frames())
+    }
+
+    /// Forgets frames that no frame tracked onwards from these looks at.
+    pub fn forget_far_from(&mut self, frames: &[usize], config: &MemoryConfig) {
+        self.bank.forget_far_from(frames, config);
         self.masks.retain(|frame, _| self.bank.remembers(*frame));
     }
 }

@@ -145,6 +145,55 @@ fn a_short_history_changes_nothing_between_prompts_and_the_last_frame() {
 }
 
 #[test]
+fn a_short_history_keeps_what_the_way_back_from_another_object_s_prompt_needs() {
+    let model = model();
+    let features = features(&model, 24);
+    let run = |history| {
+        let config = VideoConfig::new(SIZE).with_frames(Some(24)).with_history(history);
+        let mut session = Session::new(&model, config);
+        session.add_points(2, &features[2], 1, click(30.0)).unwrap();
+        session.add_points(22, &features[22], 2, click(50.0)).unwrap();
+        track(&mut session, &features, 2..24, Direction::Forward);
+        track(&mut session, &features, (0..3).rev(), Direction::Backward)
+    };
+    assert!(run(History::Recent) == run(History::Full));
+}
+
+#[test]
+fn after_a_reset_nothing_is_known() {
+    let model = model();
+    let features = features(&model, 3);
+    let config = VideoConfig::new(SIZE).with_frames(Some(3));
+    let mut session = Session::new(&model, config);
+    let run = |session: &mut Session<'_>| {
+        session.add_points(1, &features[1], 4, click(30.0)).unwrap();
+        track(session, &features, 1..3, Direction::Forward)
+    };
+    session.add_points(0, &features[0], 4, click(70.0)).unwrap();
+    let other = track(&mut session, &features, 0..3, Direction::Forward);
+    session.reset();
+    assert_eq!(session.objects().count(), 0);
+    assert_eq!(session.first_prompted_frame(), None);
+    let fresh = run(&mut session);
+    assert!(fresh != other[1..]);
+    let mut second = Session::new(&model, VideoConfig::new(SIZE).with_frames(Some(3)));
+    assert!(fresh == run(&mut second));
+}
+
+#[test]
+fn a_mask_of_more_than_one_picture_is_refused() {
+    let model = model();
+    let features = features(&model, 1);
+    let mut session = Session::new(&model, VideoConfig::new(SIZE));
+    for shape in [[2, 1, 48, 80], [1, 3, 48, 80]] {
+        let mask = Tensor::ones(shape, &Default::default());
+        let error = session.add_mask(0, &features[0], 1, mask).unwrap_err();
+        assert_eq!(error, VideoError::MaskShape { found: shape });
+    }
+    assert_eq!(session.objects().count(), 0);
+}
+
+#[test]
 fn a_refinement_lasts_only_where_it_is_asked_to() {
     let model = model();
     let features = features(&model, 4);

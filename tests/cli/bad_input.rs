@@ -228,6 +228,50 @@ fn a_directory_that_is_not_empty_is_refused_and_left_alone() {
 }
 
 #[test]
+fn overwriting_waits_until_all_inputs_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    crate::scenes::copy_folder(run(), &out);
+    let last = fs::read_to_string(out.join("last")).unwrap();
+    let ended = cli(&[
+        "train",
+        "--data",
+        text(pristine()),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+        "--overwrite",
+        "--init-from",
+        "/no/such/weights.safetensors",
+    ]);
+    refused(&ended, &["/no/such/weights.safetensors"]);
+    assert_eq!(fs::read_to_string(out.join("last")).unwrap(), last);
+    assert!(
+        out.join("checkpoints")
+            .join(last)
+            .join("model.safetensors")
+            .is_file()
+    );
+
+    let config = fs::read(out.join("config.toml")).unwrap();
+    let ended = cli(&[
+        "train",
+        "--resume",
+        "--data",
+        text(pristine()),
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+        "--set",
+        "fusion.width=64",
+    ]);
+    refused(&ended, &["--set", "another"]);
+    assert_eq!(fs::read(out.join("config.toml")).unwrap(), config);
+}
+
+#[test]
 fn wgpu_without_an_adapter_is_no_panic() {
     let environment = [
         ("VK_DRIVER_FILES", "/nonexistent.json"),

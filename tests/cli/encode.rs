@@ -335,3 +335,58 @@ fn the_clip_preset_s_files_have_their_sources() {
         assert_eq!(clip, expected, "{file}");
     }
 }
+
+#[test]
+fn weights_are_converted_without_what_is_no_part_of_the_encoder() {
+    let out = tempfile::tempdir().unwrap();
+    let convert = |model: &str, input: &str, name: &str| {
+        let to = out.path().join(name);
+        let from = inputs().path(input);
+        cli(&["weights", "convert", "--model", model, text(&from), text(&to)])
+    };
+    let keys = |path: &Path| -> Vec<String> {
+        let file = WeightsFile::open(path).unwrap();
+        file.keys().into_iter().map(str::to_owned).collect()
+    };
+    let ended = convert("nano", "vit.safetensors", "vit.pt");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let (found, given) = (
+        keys(&out.path().join("vit.pt")),
+        keys(&inputs().path("vit.safetensors")),
+    );
+    let wanted: Vec<_> = given.iter().filter_map(|key| key.strip_prefix("vit.")).collect();
+    assert_eq!(found, wanted);
+    let values = |path: &Path, key: &str| WeightsFile::open(path).unwrap().read(key).unwrap();
+    let key = "layernorm.weight";
+    assert_eq!(
+        values(&out.path().join("vit.pt"), key),
+        values(&inputs().path("vit.safetensors"), &format!("vit.{key}"))
+    );
+
+    let ended = convert("clip-nano", "clip.safetensors", "clip.safetensors");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let found = keys(&out.path().join("clip.safetensors"));
+    assert!(
+        found.iter().any(|key| key.starts_with("text_model.")),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|key| key.starts_with("vision_model.")),
+        "{found:?}"
+    );
+    assert!(!found.contains(&"logit_scale".to_owned()));
+
+    assert_eq!(
+        convert("nano", "vggish.safetensors", "vggish.safetensors").code,
+        0
+    );
+    refused(
+        &convert("vit-b-16", "roberta.safetensors", "x.safetensors"),
+        &["roberta.safetensors", "expected weights of vit-b-16", "RoBERTa"],
+    );
+    refused(
+        &convert("vit-b-16", "vit.safetensors", "x.safetensors"),
+        &["vit.safetensors", "768"],
+    );
+    assert!(!out.path().join("x.safetensors").exists());
+}

@@ -80,7 +80,8 @@ pub fn copy() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a writable folder");
     for entry in fs::read_dir(from).expect("a readable folder") {
         let entry = entry.expect("a readable folder");

@@ -519,7 +519,7 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 
 /// Names of the models whose weights can be converted.
 fn convertible() -> Vec<&'static str> {
-    let mut names: Vec<_> = Sam2Config::preset_names().into_iter().collect();
+    let mut names: Vec<_> = Sam2Config::preset_names().collect();
     for name in [
         &VggishConfig::PRESETS[..],
         &VisionConfig::PRESETS,

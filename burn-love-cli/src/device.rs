@@ -53,11 +53,10 @@ pub struct Adapter {
     device: burn_wgpu::WgpuDevice,
 }
 
-/// WGPU without operation fusion.
+/// WGPU without operation fusion, whose products can be wrong (book, Devices).
 ///
-/// Burn 0.21's `Fusion` misreads a lazily transposed weight that is used again in a fused product + bias (seen on a
-/// software Vulkan device). The backend is named here because Cargo unites features: any crate of a build could turn
-/// `burn_wgpu::Wgpu` into the fused one.
+/// The backend is named here because Cargo unites features: any crate of a build could turn `burn_wgpu::Wgpu` into the
+/// fused one.
 #[cfg(feature = "wgpu")]
 pub type Gpu = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, f32, i32, u32>;
 

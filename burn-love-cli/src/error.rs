@@ -62,11 +62,19 @@ impl CliError {
         self
     }
 
+    /// Gives an error about bad input the last resort where nothing better is known.
+    pub fn or_help(mut self, command: &str) -> Self {
+        if self.code == 2 && self.hint.is_none() {
+            self.hint = Some(format!("`burn-love-cli {command} --help` says what it takes"));
+        }
+        self
+    }
+
     /// A file that cannot be read or written.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         let message = format!("{}: {error}", path.display());
         if error.kind() == std::io::ErrorKind::NotFound {
-            Self::input(message)
+            Self::input(message).hint("check the path")
         } else {
             Self::machine(message)
         }
@@ -81,7 +89,7 @@ impl CliError {
             .unwrap_or("no message");
         let line = words.lines().next().unwrap_or_default();
         Self::machine(format!("internal: {line}")).hint(
-            "run again with -v for where it happened; less memory is used with --set train.batch_size=1",
+            "run again with -v for where it happened; where memory ran out, smaller batches or frames need less",
         )
     }
 }
@@ -145,13 +153,14 @@ impl From<RunError> for CliError {
             RunError::Checkpoint(error) => error.into(),
             RunError::Weights(error) => error.into(),
             RunError::Io { .. } => Self::machine(error.to_string()),
-            RunError::NoRows { .. } => Self::input(error.to_string()),
-            RunError::Diverged { .. } => {
-                Self::machine(error.to_string()).hint("lower train.lr or train.clip_norm, and --resume")
-            }
+            RunError::NoRows { .. } => Self::input(error.to_string()).hint(
+                "mark rows of metadata.csv as train; `burn-love-cli data synth --out DIR` makes a data set",
+            ),
+            RunError::Diverged { .. } => Self::machine(error.to_string())
+                .hint("go on from the last checkpoint: train --resume --set train.lr=…, lower than before"),
             RunError::Interrupted => Self {
                 message: error.to_string(),
-                hint: Some("go on with --resume".into()),
+                hint: Some("go on with `train --resume` and the run's directory as --out".into()),
                 code: 130,
             },
         }

@@ -99,13 +99,7 @@ impl SampleError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
-            Self::Content {
-                source: PreprocessError::TruncatedAudio { .. },
-                ..
-            } => Some("copy the file again from its source".into()),
-            Self::Text { .. } => {
-                Some("give a sentence such as \"the object making the loudest sound\"".into())
-            }
+            Self::Content { source, .. } | Self::Text { source, .. } => Some(source.hint().into()),
             Self::Frames { .. } => {
                 Some("give a folder of .jpg or .png frames of one size, numbered in their order".into())
             }
@@ -113,7 +107,7 @@ impl SampleError {
                 Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
             }
             Self::Length { .. } => Some("set train.batch_size=1 for clips of different lengths".into()),
-            _ => None,
+            Self::Io { .. } => None,
         }
     }
 }

@@ -53,6 +53,11 @@ fn refused(ended: &Ended, words: &[&str]) {
             ended.stderr
         );
     }
+    assert!(
+        ended.stderr.contains("\nhint: ") || ended.stderr.contains("try '--help'"),
+        "no hint: {}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("panicked"), "stderr: {}", ended.stderr);
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn_flex::Flex;
+use burn_love_train::training::{Position, RunError, TrainEvent};
 
 use crate::data::{alone, config, few_clips, run};
 
@@ -13,11 +14,12 @@ fn resuming_at_a_step_boundary_gives_the_same_weights_byte_for_byte() {
     let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let data = few_clips(&root.path().join("data"), 2, (64, 48));
-    // Six rows in micro-batches of four and pairs: steps cross the ends of epochs.
+    // Six rows, three micro-batches of two, two of them a step: steps cross the ends of epochs, and the fourth ends inside
+    // of one.
     let settings = |steps: usize| {
         let steps = format!("train.steps={steps}");
         let fixed = [
-            "train.batch_size=4",
+            "train.batch_size=2",
             "train.accumulation=2",
             "sam2.model.image_size=64",
             "train.warmup_steps=2",
@@ -34,30 +36,27 @@ fn resuming_at_a_step_boundary_gives_the_same_weights_byte_for_byte() {
         .train::<Training>(&device)
         .unwrap();
 
-    // The same run, stopped behind its third step by the same road as Ctrl-C.
+    // The same run, stopped behind its fourth step by the same road as Ctrl-C.
     let stopped = run(&full, &data, &parts, false);
     let interrupter = stopped.interrupter.clone();
     let mut stopped = stopped;
     stopped.config.train.log_every = 1;
     stopped.listener = std::sync::Arc::new(move |event| {
-        if let burn_love_train::training::TrainEvent::Step { step: 3, .. } = event {
+        if let TrainEvent::Step { step: 4, .. } = event {
             interrupter.stop(Some("test"));
         }
     });
     let error = stopped.train::<Training>(&device).unwrap_err();
-    assert!(
-        matches!(error, burn_love_train::training::RunError::Interrupted),
-        "{error}"
-    );
-    assert!(
-        parts
-            .join("checkpoints/step-00000003/model.safetensors")
-            .is_file()
-    );
+    assert!(matches!(error, RunError::Interrupted), "{error}");
     assert_eq!(
         std::fs::read_to_string(parts.join("last")).unwrap(),
-        "step-00000003"
+        "step-00000004"
     );
+    let stopped_at = parts.join("checkpoints/step-00000004");
+    assert!(stopped_at.join("model.safetensors").is_file());
+    let position: Position =
+        serde_json::from_slice(&std::fs::read(stopped_at.join("position.json")).unwrap()).unwrap();
+    assert_eq!((position.epoch, position.micro_batch), (2, 2), "inside an epoch");
     run(&full, &data, &parts, true)
         .train::<Training>(&device)
         .unwrap();

@@ -1,10 +1,6 @@
 //! The parity cases on WGPU: the same functions as on the CPU, with the same bounds.
 //!
-//! A software adapter compiles every kernel for seconds; so an interaction is one case here, not two. The models avoid
-//! products of 512 rows and more over 8 channels: CubeCL 0.10 gets `[M, 8] · [8, N]` wrong from M = 512 on where the right
-//! side is a transposed view and N is at most 32 (seen on a software Vulkan device at the minimal tuning level; K = 4, 12 or
-//! 16 is right, and so is N = 64, and so is a right side that is not a view). 1×1 convolutions and backward passes make such
-//! products; no width of a published model is 8.
+//! A software adapter compiles every kernel for seconds; so an interaction is one case here, not two.
 
 use burn::backend::Autodiff;
 use burn_love_tests::wgpu::{Gpu, alone, device};

@@ -11,22 +11,16 @@ use burn_wgpu::{
 };
 use cubecl::{
     Runtime,
-    config::{CubeClRuntimeConfig, RuntimeConfig, autotune::AutotuneLevel, cache::CacheConfig},
+    config::{CubeClRuntimeConfig, RuntimeConfig},
 };
 
-/// WGPU without operation fusion.
+/// WGPU without operation fusion, whose products can be wrong (book, Devices).
 ///
-/// Products with a lazily transposed right side (`w.swap_dims(0, 1)`) can be misread: fused, `x.matmul(w) + b` is off by
-/// 97 % of the largest value from its second use on; unfused, `[M, 8] · [8, N]` is wrong for M ≥ 512 and N ≤ 32 (CubeCL 0.10
-/// on a software Vulkan device, minimal tuning). Loaded weights are therefore contiguous. The backend is named here,
-/// because Cargo unites features: any crate of the build could bring fusion back.
+/// The backend is named here, because Cargo unites features: any crate of the build could bring fusion back.
 pub type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
 /// Where this variable is set, a missing adapter fails the tests that need one.
 const REQUIRED: &str = "BURN_LOVE_REQUIRE_GPU";
-
-/// Types of adapters, as CubeCL numbers them.
-const SOFTWARE: u16 = 3;
 
 /// The default adapter, ready to be used, or nothing after saying that there is none.
 ///
@@ -37,7 +31,7 @@ pub fn device() -> Option<WgpuDevice> {
         // Asking the backend itself for a device panics where there is no adapter.
         let adapters = WgpuRuntime::enumerate_all_devices(&AutoGraphicsApi::backend());
         if !adapters.is_empty() {
-            configure(adapters.iter().all(|adapter| adapter.type_id == SOFTWARE));
+            configure();
         }
         !adapters.is_empty()
     });
@@ -53,16 +47,10 @@ pub fn device() -> Option<WgpuDevice> {
     None
 }
 
-fn configure(software: bool) {
+fn configure() {
     let mut config = CubeClRuntimeConfig::default();
     // With more streams, a buffer that is read on another thread than the one that wrote it may be corrupted.
     config.streaming.max_streams = 1;
-    if software {
-        // Every candidate kernel is compiled for the CPU, which takes seconds each.
-        config.autotune.level = AutotuneLevel::Minimal;
-    }
-    // By default the choices would be kept in a `target` folder beside the nearest Cargo.toml.
-    config.autotune.cache = CacheConfig::File(std::env::temp_dir().join("burn-love-autotune"));
     CubeClRuntimeConfig::set(config);
 }
 

@@ -217,12 +217,17 @@ fn pictures(
     out: &Path,
     each: usize,
 ) -> Result<Vec<Picture>, CliError> {
-    let mut pictures = Vec::new();
-    for split in [Split::TestS, Split::TestU, Split::TestN] {
-        for row in data.split(split).into_iter().take(each) {
-            pictures.push(picture(trained, data, row, device.clone(), out)?);
-        }
+    let rows: Vec<&Row> = [Split::TestS, Split::TestU, Split::TestN]
+        .into_iter()
+        .flat_map(|split| data.split(split).into_iter().take(each))
+        .collect();
+    let mut progress = printer::Progress::new("masks");
+    let mut pictures = Vec::with_capacity(rows.len());
+    for row in &rows {
+        pictures.push(picture(trained, data, row, device.clone(), out)?);
+        progress.set(pictures.len(), rows.len());
     }
+    progress.finish();
     Ok(pictures)
 }
 

@@ -102,7 +102,11 @@ impl ConfigError {
             } => Some(format!("did you mean `{nearest}`?")),
             Self::Preset { .. } => Some("`train --list-presets` lists them".into()),
             Self::Sizes { known, .. } => Some(format!("known: {}", known.join(", "))),
-            _ => None,
+            Self::Key { .. } | Self::Value { .. } => Some(
+                "`train --preset NAME --data DIR --dry-run` prints every key with a value that fits".into(),
+            ),
+            Self::Syntax { .. } => Some("write key = value, one a line, and names in double quotes".into()),
+            Self::Io { .. } => None,
         }
     }
 }
@@ -369,6 +373,14 @@ fn check(config: &Config) -> Result<(), String> {
             return Err(format!("expected 0 ≤ {key} < 1, found {value}"));
         }
     }
+    for (key, value) in [
+        ("eval.threshold", config.eval.threshold),
+        ("eval.null_threshold", config.eval.null_threshold),
+    ] {
+        if !(value > 0.0 && value < 1.0) {
+            return Err(format!("expected 0 < {key} < 1, found {value}"));
+        }
+    }
     let epsilon = model.encoders.vision.epsilon;
     if !(epsilon > 0.0 && epsilon < 1.0) {
         return Err(format!(
@@ -475,6 +487,7 @@ mod tests {
             "train.lr=fast",
             "train.batch_size=0",
             "fusion.heads=3",
+            "eval.threshold=1.0",
             "train",
             "format_version=7",
             "train=3",

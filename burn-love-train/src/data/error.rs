@@ -96,7 +96,7 @@ impl DataError {
             Self::Row { .. } => Some("correct the line, or mark its split TODO to leave it out".into()),
             Self::RowSplit { source, .. } => Some(source.hint()),
             Self::Content { .. } => {
-                Some("restore the file from its source, or go on without it with --skip-bad-samples".into())
+                Some("restore the file from its source, or leave its row out of metadata.csv (train --skip-bad-samples does)".into())
             }
             Self::Io { .. } => None,
         }

@@ -11,7 +11,10 @@ use image::{DynamicImage, ImageFormat, ImageReader};
 
 use super::DataError;
 
-const JPEG_END: [u8; 2] = [0xff, 0xd9];
+const JPEG_END: &[u8] = &[0xff, 0xd9];
+
+/// The chunk that ends a PNG: no bytes, its name, its checksum.
+const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
 /// Decodes an image whatever its extension says.
 pub(crate) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, DataError> {
@@ -22,18 +25,25 @@ pub(crate) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, Da
     })
 }
 
-/// Reads only the size (width, height) of an image, and looks whether a JPEG has its end.
+/// Reads only the size (width, height) of an image, and looks whether a JPEG or PNG has its end.
 pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), DataError> {
     let file = File::open(path).map_err(|e| DataError::from_io(path, expected, e))?;
     let reader = guess(path, ImageReader::new(BufReader::new(file)))?;
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        let io = |source| DataError::Io {
-            path: PathBuf::from(path),
-            source,
-        };
-        if !ends_as_jpeg(path).map_err(io)? && !is_whole_jpeg(&fs::read(path).map_err(io)?) {
+    let io = |source| DataError::Io {
+        path: PathBuf::from(path),
+        source,
+    };
+    // Bytes behind the end are no fault: then the whole file is looked at.
+    match reader.format() {
+        Some(ImageFormat::Jpeg)
+            if !ends_with(path, JPEG_END).map_err(io)? && !is_whole_jpeg(&fs::read(path).map_err(io)?) =>
+        {
             return Err(DataError::content(path, expected, "a truncated JPEG"));
         }
+        Some(ImageFormat::Png) if !ends_with(path, PNG_END).map_err(io)? => {
+            read_image(path, expected)?;
+        }
+        _ => {}
     }
     reader
         .into_dimensions()
@@ -55,13 +65,13 @@ fn guess<R: std::io::BufRead + Seek>(
     })
 }
 
-fn ends_as_jpeg(path: &Path) -> std::io::Result<bool> {
+fn ends_with(path: &Path, end: &[u8]) -> std::io::Result<bool> {
     let mut file = File::open(path)?;
-    if file.metadata()?.len() < 2 {
+    if file.metadata()?.len() < end.len() as u64 {
         return Ok(false);
     }
-    file.seek(SeekFrom::End(-2))?;
-    let mut end = [0; 2];
-    file.read_exact(&mut end)?;
-    Ok(end == JPEG_END)
+    file.seek(SeekFrom::End(-(end.len() as i64)))?;
+    let mut found = Vec::with_capacity(end.len());
+    file.read_to_end(&mut found)?;
+    Ok(found == end)
 }

@@ -244,6 +244,24 @@ fn a_frame_truncated_anywhere_is_an_error() {
 }
 
 #[test]
+fn a_mask_truncated_anywhere_is_an_error() {
+    let dir = tiny();
+    let data = RefAvs::open(dir.path()).unwrap();
+    let row = &data.rows()[0];
+    let mask = data.mask_path(row, 1);
+    let bytes = fs::read(&mask).unwrap();
+    assert!(data.validate(&[Split::Train]).bad.is_empty());
+    for cut in [1, 12, 20, bytes.len() - 40] {
+        fs::write(&mask, &bytes[..bytes.len() - cut]).unwrap();
+        let bad = data.validate(&[Split::Train]).bad;
+        assert_eq!(bad.len(), 1, "{cut} bytes missing");
+        assert_eq!(bad[0].error.path(), mask);
+    }
+    fs::write(&mask, [&bytes[..], &[0; 50]].concat()).unwrap();
+    assert!(data.validate(&[Split::Train]).bad.is_empty());
+}
+
+#[test]
 fn a_truncated_sound_is_an_error() {
     let dir = tiny();
     let sound = dir.path().join("media/a_b/audio.wav");

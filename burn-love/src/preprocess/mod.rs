@@ -81,3 +81,21 @@ pub enum PreprocessError {
     #[error("expected an expression, found an empty text")]
     EmptyText,
 }
+
+impl PreprocessError {
+    /// What to try.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::TruncatedAudio { .. } => "copy the file again from its source",
+            Self::NotWav(_) | Self::SampleRate { .. } | Self::NotFinite { .. } | Self::Resample { .. } => {
+                "write the sound anew, such as with `ffmpeg -i SOUND -ar 16000 -ac 1 -c:a pcm_s16le sound.wav`"
+            }
+            Self::ShortAudio { .. } => "give a recording of at least a second, as long as its frames last",
+            Self::NotImage(_) => {
+                "copy the file again from its source, or save the picture anew as PNG or JPEG"
+            }
+            Self::Tokenizer(_) => "give the tokenizer.json that is published with the text encoder",
+            Self::EmptyText => "give a sentence such as \"the object making the loudest sound\"",
+        }
+    }
+}

@@ -107,7 +107,11 @@ impl WeightsError {
             Self::Shape { .. } | Self::Keys { .. } => {
                 Some("give the config that the weights were trained with (--config)".into())
             }
-            _ => None,
+            Self::Type { .. } => Some("save the weights as f32, f16 or bf16".into()),
+            Self::NotFinite { .. } => {
+                Some("take an earlier checkpoint: these weights are of a run that diverged".into())
+            }
+            Self::Io { .. } => None,
         }
     }
 

@@ -1,12 +1,13 @@
 //! One line and a hint for every way to fail, with its exit code.
 
-use std::any::Any;
+use std::{any::Any, io::ErrorKind};
 
 use burn_love::weights::WeightsError;
 use burn_love_train::{
     config::ConfigError,
     data::DataError,
     evaluation::EvalError,
+    features::CacheError,
     samples::SampleError,
     synth::SynthError,
     training::{CheckpointError, RunError},
@@ -109,6 +110,22 @@ impl From<DataError> for CliError {
 impl From<SampleError> for CliError {
     fn from(error: SampleError) -> Self {
         Self::input(error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<CacheError> for CliError {
+    fn from(error: CacheError) -> Self {
+        let CacheError::Io { source, .. } = &error;
+        let usage = matches!(
+            source.kind(),
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+        );
+        let made = if usage {
+            Self::input(error.to_string())
+        } else {
+            Self::machine(error.to_string())
+        };
+        made.hint("give a folder that can be written as --cache-features, or leave the option out")
     }
 }
 

@@ -3,6 +3,8 @@
 //! What expressions share is done once: the vision encoder sees each frame once, the audio encoder hears each sound
 //! once, and SAM 2 encodes each frame once for all of them. Only a few frames' features live at a time.
 
+use std::ops::Range;
+
 use burn::{
     module::{ModuleVisitor, Param},
     prelude::*,
@@ -13,14 +15,17 @@ use burn_love::{
     love::{ClipFeatures, Sam2Love},
     ops::resize_bilinear,
     preprocess::{LogMel, SAMPLE_RATE, Tokens, Waveform, log_mel_rows},
-    sam2::{FrameOutput, NeckFeatures},
+    sam2::{FrameOutput, ImageEncoder, NeckFeatures},
 };
 use image::RgbImage;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{samples::Preparer, synth};
+use crate::{
+    samples::{Preparer, token_batch},
+    synth,
+};
 
 /// Pixels that go through an image encoder at once: one frame of SAM 2's full size.
 const PIXELS_AT_ONCE: usize = 1024 * 1024;
@@ -44,6 +49,8 @@ pub(crate) struct Question<'a, B: Backend> {
     pub heard: &'a Tensor<B, 3>,
     /// The expression.
     pub tokens: &'a Tokens,
+    /// What the text encoder says of it, `[1, L, D]`.
+    pub said: Tensor<B, 3>,
 }
 
 impl<B: Backend> Seen<B> {
@@ -89,32 +96,45 @@ fn at_once(side: usize) -> usize {
 }
 
 /// Frames on a device, `[N, 3, side, side]`.
-fn upload<B: Backend>(
-    frames: &[RgbImage],
-    side: usize,
-    pixels: impl Fn(&RgbImage) -> Vec<f32> + Sync + Send,
-    device: &B::Device,
-) -> Tensor<B, 4> {
+fn upload<B: Backend>(pixels: Vec<f32>, side: usize, device: &B::Device) -> Tensor<B, 4> {
+    let frames = pixels.len() / (3 * side * side);
+    Tensor::from_data(TensorData::new(pixels, [frames, 3, side, side]), device)
+}
+
+/// Pixels of several frames, `[N, 3, side, side]`.
+fn prepare(frames: &[RgbImage], pixels: impl Fn(&RgbImage) -> Vec<f32> + Sync + Send) -> Vec<f32> {
     let prepared: Vec<Vec<f32>> = frames.par_iter().map(pixels).collect();
-    let data = TensorData::new(prepared.concat(), [frames.len(), 3, side, side]);
-    Tensor::from_data(data, device)
+    prepared.concat()
 }
 
 /// Shows a clip to the vision encoder.
 pub(crate) fn see<B: Backend>(
-    model: &Sam2Love<B>,
+    vision: &impl VisionEncoder<B>,
     preparer: &Preparer,
     frames: &[RgbImage],
     device: &B::Device,
 ) -> Seen<B> {
-    let side = preparer.vit_size();
+    let pixels = |some: Range<usize>| {
+        prepare(&frames[some], |frame| {
+            preparer.vit_pixels(std::slice::from_ref(frame))
+        })
+    };
+    see_pixels(vision, preparer.vit_size(), frames.len(), pixels, device)
+}
+
+/// Shows a clip of `frames` frames to the vision encoder, a few at a time.
+pub(crate) fn see_pixels<B: Backend>(
+    vision: &impl VisionEncoder<B>,
+    side: usize,
+    frames: usize,
+    pixels: impl Fn(Range<usize>) -> Vec<f32>,
+    device: &B::Device,
+) -> Seen<B> {
+    let step = at_once(side);
     let (mut patches, mut cls) = (Vec::new(), Vec::new());
-    for some in frames.chunks(at_once(side)) {
-        let pixels = |frame: &RgbImage| preparer.vit_pixels(std::slice::from_ref(frame));
-        let features = model
-            .encoders
-            .vision
-            .encode_image(upload(some, side, pixels, device));
+    for first in (0..frames).step_by(step) {
+        let some = pixels(first..frames.min(first + step));
+        let features = vision.encode_image(upload(some, side, device));
         patches.push(features.patches);
         cls.push(features.cls);
     }
@@ -125,45 +145,62 @@ pub(crate) fn see<B: Backend>(
 }
 
 /// Plays a sound to the audio encoder, `[1, A, D]`.
-pub(crate) fn hear<B: Backend>(model: &Sam2Love<B>, sound: &LogMel, device: &B::Device) -> Tensor<B, 3> {
+pub(crate) fn hear<B: Backend>(
+    audio: &impl AudioEncoder<B>,
+    sound: &LogMel,
+    device: &B::Device,
+) -> Tensor<B, 3> {
     let shape = [sound.examples, VggishConfig::FRAMES, VggishConfig::BANDS];
     let data = TensorData::new(sound.values.clone(), shape);
-    model
-        .encoders
-        .audio
-        .encode_audio(Tensor::from_data(data, device))
-        .unsqueeze()
+    audio.encode_audio(Tensor::from_data(data, device)).unsqueeze()
+}
+
+/// Gives a sentence to the text encoder, `[1, L, D]`.
+pub(crate) fn read<B: Backend>(
+    text: &impl TextEncoder<B>,
+    tokens: &Tokens,
+    device: &B::Device,
+) -> Tensor<B, 3> {
+    text.encode_text(token_batch(&[tokens], device))
+}
+
+/// SAM 2's maps of one frame, `[3, side, side]`.
+pub(crate) fn maps<B: Backend>(
+    encoder: &ImageEncoder<B>,
+    pixels: Vec<f32>,
+    side: usize,
+    device: &B::Device,
+) -> NeckFeatures<B> {
+    encoder.forward(upload(pixels, side, device))
 }
 
 /// The prompt of each expression, `[B, 1, D]`.
 pub(crate) fn prompts<B: Backend>(
     model: &Sam2Love<B>,
-    preparer: &Preparer,
     seen: &Seen<B>,
     questions: &[Question<'_, B>],
     device: &B::Device,
 ) -> Tensor<B, 3> {
     let sentences: Vec<&Tokens> = questions.iter().map(|question| question.tokens).collect();
-    let tokens = preparer.token_batch(&sentences, device);
+    let all =
+        |part: fn(&Question<'_, B>) -> Tensor<B, 3>| Tensor::cat(questions.iter().map(part).collect(), 0);
     let b = questions.len();
     model.fusion.forward(ClipFeatures {
-        audio: Tensor::cat(
-            questions.iter().map(|question| question.heard.clone()).collect(),
-            0,
-        ),
-        text_padding: tokens.padding.clone(),
-        text: model.encoders.text.encode_text(tokens),
+        audio: all(|question| question.heard.clone()),
+        text_padding: token_batch(&sentences, device).padding,
+        text: all(|question| question.said.clone()),
         patches: seen.patches.clone().repeat_dim(0, b),
         cls: seen.cls.clone().repeat_dim(0, b),
     })
 }
 
-/// Tracks groups of prompts (`[B, 1, D]` each) through a clip. `found` is told the frame, the group, and the group's
-/// masks in that frame.
+/// Tracks groups of prompts (`[B, 1, D]` each) through a clip whose first frame's maps are at hand. `found` is told the
+/// frame, the group, and the group's masks in that frame.
 pub(crate) fn track<B: Backend>(
     model: &Sam2Love<B>,
     preparer: &Preparer,
     frames: &[RgbImage],
+    first: NeckFeatures<B>,
     prompts: Vec<Tensor<B, 3>>,
     device: &B::Device,
     mut found: impl FnMut(usize, usize, FrameOutput<B>),
@@ -176,24 +213,28 @@ pub(crate) fn track<B: Backend>(
             (b, model.track(prompt, Some(frames.len())))
         })
         .collect();
-    let step = at_once(side);
-    for (chunk, some) in frames.chunks(step).enumerate() {
-        let pixels = upload(some, side, |frame| preparer.sam2_pixels(frame), device);
-        let neck = model.sam2.image_encoder.forward(pixels);
-        for i in 0..some.len() {
-            let frame = neck.clone().map(|map| map.narrow(0, i, 1));
-            let mut features = model.sam2.project_features(frame);
-            let mut copies = 1;
-            for (group, (b, session)) in sessions.iter_mut().enumerate() {
-                if *b != copies {
-                    let copy = |map: Tensor<B, 4>| map.narrow(0, 0, 1).repeat_dim(0, *b);
-                    features.neck = NeckFeatures::map(features.neck, copy);
-                    features.high_res.stride4 = copy(features.high_res.stride4);
-                    features.high_res.stride8 = copy(features.high_res.stride8);
-                    copies = *b;
-                }
-                found(chunk * step + i, group, session.next_features(&features));
+    let mut step = |at: usize, frame: NeckFeatures<B>| {
+        let mut features = model.sam2.project_features(frame);
+        let mut copies = 1;
+        for (group, (b, session)) in sessions.iter_mut().enumerate() {
+            if *b != copies {
+                let copy = |map: Tensor<B, 4>| map.narrow(0, 0, 1).repeat_dim(0, *b);
+                features.neck = NeckFeatures::map(features.neck, copy);
+                features.high_res.stride4 = copy(features.high_res.stride4);
+                features.high_res.stride8 = copy(features.high_res.stride8);
+                copies = *b;
             }
+            found(at, group, session.next_features(&features));
+        }
+    };
+    step(0, first);
+    let mut at = 1;
+    for some in frames[1..].chunks(at_once(side)) {
+        let pixels = prepare(some, |frame| preparer.sam2_pixels(frame));
+        let neck = model.sam2.image_encoder.forward(upload(pixels, side, device));
+        for i in 0..some.len() {
+            step(at, neck.clone().map(|map| map.narrow(0, i, 1)));
+            at += 1;
         }
     }
 }

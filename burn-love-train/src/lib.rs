@@ -3,6 +3,7 @@
 pub mod config;
 pub mod data;
 pub mod evaluation;
+pub mod features;
 mod inference;
 pub mod metrics;
 pub mod prediction;

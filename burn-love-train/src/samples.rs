@@ -79,18 +79,14 @@ pub enum SampleError {
         found: String,
     },
     /// Clips of one batch differ in length.
-    #[error("{path}: expected {expected} frames and {expected_audio} audio examples as in the rest of the batch, found {found} and {found_audio}", path = path.display())]
+    #[error("{path}: expected a clip of {expected} frames as the rest of the batch, found {found}", path = path.display())]
     Length {
-        /// The clip's folder or sound.
+        /// The clip's folder.
         path: PathBuf,
         /// Frames of the first clip.
         expected: usize,
-        /// Audio examples of the first clip.
-        expected_audio: usize,
         /// Frames of this clip.
         found: usize,
-        /// Audio examples of this clip.
-        found_audio: usize,
     },
 }
 
@@ -274,25 +270,25 @@ impl Preparer {
         ClipInput {
             log_mel: Tensor::from_data(mel, device),
             vit_pixels: Tensor::from_data(vit, device),
-            tokens: self.token_batch(&tokens, device),
+            tokens: token_batch(&tokens, device),
         }
     }
+}
 
-    /// Sentences on a device.
-    pub fn token_batch<B: Backend>(&self, sentences: &[&Tokens], device: &B::Device) -> TokenBatch<B> {
-        let (b, l) = (sentences.len(), self.max_tokens);
-        let ids: Vec<i32> = sentences
-            .iter()
-            .flat_map(|tokens| tokens.ids.iter().map(|id| *id as i32))
-            .collect();
-        let padding: Vec<bool> = sentences
-            .iter()
-            .flat_map(|tokens| (0..l).map(|i| i >= tokens.length))
-            .collect();
-        TokenBatch {
-            input_ids: Tensor::from_data(TensorData::new(ids, [b, l]), device),
-            padding: Tensor::from_data(TensorData::new(padding, [b, l]), device),
-        }
+/// Sentences on a device, all padded to one length.
+pub fn token_batch<B: Backend>(sentences: &[&Tokens], device: &B::Device) -> TokenBatch<B> {
+    let (b, l) = (sentences.len(), sentences[0].ids.len());
+    let ids: Vec<i32> = sentences
+        .iter()
+        .flat_map(|tokens| tokens.ids.iter().map(|id| *id as i32))
+        .collect();
+    let padding: Vec<bool> = sentences
+        .iter()
+        .flat_map(|tokens| (0..l).map(|i| i >= tokens.length))
+        .collect();
+    TokenBatch {
+        input_ids: Tensor::from_data(TensorData::new(ids, [b, l]), device),
+        padding: Tensor::from_data(TensorData::new(padding, [b, l]), device),
     }
 }
 

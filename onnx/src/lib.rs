@@ -18,6 +18,8 @@ macro_rules! generated {
     };
 }
 
+include!(concat!(env!("OUT_DIR"), "/sizes.rs"));
+
 generated!(vggish);
 generated!(vit);
 generated!(distilroberta);

@@ -11,7 +11,7 @@ use burn_love::{
     },
     weights::{WeightsFile, keys, load_state},
 };
-use burn_love_onnx::{OnnxAudio, OnnxText, OnnxVision};
+use burn_love_onnx::{OnnxAudio, OnnxText, OnnxVision, TEXT_TOKENS, TEXT_VOCABULARY, VISION_SIDE};
 use safetensors::SafeTensors;
 
 /// Largest difference, relative to the largest value.
@@ -58,6 +58,11 @@ fn assert_close<const D: usize>(what: &str, actual: Tensor<Flex, D>, expected: T
     use std::io::Write;
     // Lost output is no reason to fail a test.
     let _ = writeln!(std::io::stderr(), "{what}: relative error {error:.1e}");
+}
+
+#[test]
+fn sizes_are_the_graphs_own() {
+    assert_eq!((VISION_SIDE, TEXT_TOKENS, TEXT_VOCABULARY), (32, 25, 64));
 }
 
 #[test]

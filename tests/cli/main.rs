@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod encode;
+mod features;
 mod happy_path;
 mod sam2_image;
 mod sam2_video;

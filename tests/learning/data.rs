@@ -91,6 +91,7 @@ pub fn run(config: &Config, data: &RefAvs, out: &Path, resume: bool) -> TrainRun
         out: out.into(),
         resume,
         init_from: None,
+        features: None,
         interrupter: Default::default(),
         listener: Arc::new(|event: &TrainEvent| report(event)),
         dashboard: false,

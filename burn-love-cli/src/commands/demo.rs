@@ -61,6 +61,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         resume: false,
         overwrite: global.overwrite,
         init_from: None,
+        features: None,
     };
     job.run(device.clone())?;
 

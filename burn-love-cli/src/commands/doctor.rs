@@ -88,6 +88,7 @@ fn features() -> Vec<&'static str> {
         ("cpu", cfg!(feature = "cpu")),
         ("wgpu", cfg!(feature = "wgpu")),
         ("cuda", cfg!(feature = "cuda")),
+        ("onnx", cfg!(feature = "onnx")),
     ];
     all.into_iter()
         .filter(|(_, on)| *on)

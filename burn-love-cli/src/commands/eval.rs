@@ -8,7 +8,7 @@ use burn_love_train::{
     evaluation::{EvalOptions, Evaluation, Modality, Protocol, evaluate},
 };
 
-use super::model::Trained;
+use super::{cache, model::Trained};
 use crate::{
     args::{DropArg, EvalArgs, Global, ProtocolArg},
     device::{Device, with_backend},
@@ -49,12 +49,16 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         swap_audio: args.swap.is_some(),
         dump: args.dump.clone(),
         workers: workers(&device),
+        features: cache::open(&args.cache)?,
     };
     let ready = || match &args.dump {
         Some(dump) => output::prepare(dump, global.overwrite, &[]),
         None => Ok(()),
     };
     let evaluation = judge(&trained, &data, &options, device, "evaluation", ready)?;
+    if let Some(features) = &options.features {
+        printer::note(features.report());
+    }
     output::prepare(&args.out, global.overwrite, OWN)?;
     write(&evaluation, &args.out)?;
     if args.json {

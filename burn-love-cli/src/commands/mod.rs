@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod cache;
 mod data;
 mod demo;
 mod doctor;

@@ -10,10 +10,12 @@ use burn::backend::Autodiff;
 use burn_love_train::{
     config::{Config, PRESETS, Source, resolve, write_config},
     data::{RefAvs, Split},
+    features::FeatureCache,
     samples::Preparer,
     training::{TrainEvent, TrainRun},
 };
 
+use super::cache;
 use crate::{
     args::{Global, TrainArgs},
     device::{Device, with_backend},
@@ -62,13 +64,14 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         output::check(out, global.overwrite)?;
     }
     let job = Job {
-        config,
         data,
         skip,
         out: out.into(),
         resume: args.resume,
         overwrite: global.overwrite,
         init_from: args.init_from.clone(),
+        features: features(args, &config)?,
+        config,
     };
     job.run(device)
 }
@@ -112,6 +115,24 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
     Ok(config)
 }
 
+/// The cache of features, with a word where nothing can be kept.
+fn features(args: &TrainArgs, config: &Config) -> Result<Option<Arc<FeatureCache>>, CliError> {
+    let cache = cache::open(&args.cache)?;
+    let learns = config.train.trainable;
+    if cache.is_some()
+        && learns.audio_encoder
+        && learns.vision_encoder
+        && learns.text_encoder
+        && learns.image_encoder
+    {
+        tracing::warn!(
+            "--cache-features keeps nothing: all encoders of this config learn (train.audio_encoder, \
+             train.vision_encoder, train.text_encoder, train.image_encoder)"
+        );
+    }
+    Ok(cache)
+}
+
 /// Checks every sample that training reads before the first step; uids of those to skip.
 fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
     let validation = data.validate(&[Split::Train, Split::Val]);
@@ -152,6 +173,8 @@ pub struct Job {
     pub overwrite: bool,
     /// Weights to begin with.
     pub init_from: Option<PathBuf>,
+    /// Where features of frozen parts are kept.
+    pub features: Option<Arc<FeatureCache>>,
 }
 
 impl Job {
@@ -173,6 +196,7 @@ impl Job {
             out: self.out,
             resume: self.resume,
             init_from: self.init_from,
+            features: self.features,
             interrupter: Default::default(),
             listener: Arc::new(move |event: &TrainEvent| {
                 if !dashboard {

@@ -19,7 +19,12 @@ const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 /// Decodes an image whatever its extension says.
 pub(crate) fn read_image(path: &Path, expected: &str) -> Result<DynamicImage, DataError> {
     let bytes = fs::read(path).map_err(|e| DataError::from_io(path, expected, e))?;
-    decode_image(&bytes).map_err(|error| match error {
+    decode(path, &bytes, expected)
+}
+
+/// Decodes the content of an image file.
+pub(super) fn decode(path: &Path, bytes: &[u8], expected: &str) -> Result<DynamicImage, DataError> {
+    decode_image(bytes).map_err(|error| match error {
         PreprocessError::NotImage(found) => DataError::content(path, expected, found),
         other => DataError::content(path, expected, other.to_string()),
     })

@@ -12,6 +12,7 @@
 
 mod error;
 mod files;
+mod frame_files;
 mod reader;
 mod row;
 mod split;
@@ -19,6 +20,7 @@ mod validate;
 
 pub use error::DataError;
 pub(crate) use files::{read_image, size_text};
+pub use frame_files::FrameFiles;
 pub use reader::RefAvs;
 pub use row::Row;
 pub use split::{Split, UnknownSplit};

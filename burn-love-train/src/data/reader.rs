@@ -8,7 +8,7 @@ use std::{
 use image::{GrayImage, Luma, RgbImage};
 
 use super::{
-    DataError, Row, Split,
+    DataError, FrameFiles, Row, Split,
     files::{read_image, size_text},
     row::key_of,
 };
@@ -71,15 +71,24 @@ impl RefAvs {
     /// # Errors
     /// When there is none, one is missing in the middle, cannot be decoded, or is of another size than the first.
     pub fn frames(&self, row: &Row) -> Result<Vec<RgbImage>, DataError> {
-        let mut frames: Vec<RgbImage> = Vec::new();
-        for path in self.frame_paths(row)? {
-            let frame = read_image(&path, "a decodable frame")?.to_rgb8();
-            if let Some(first) = frames.first() {
-                expect_size(&path, "as frame 0", first.dimensions(), frame.dimensions())?;
-            }
-            frames.push(frame);
-        }
-        Ok(frames)
+        self.frame_files(row)?.frames()
+    }
+
+    /// The contents of the frame files of a row's clip.
+    ///
+    /// # Errors
+    /// When there is none, one is missing in the middle, or one cannot be read.
+    pub fn frame_files(&self, row: &Row) -> Result<FrameFiles, DataError> {
+        let read = |path: PathBuf| match fs::read(&path) {
+            Ok(bytes) => Ok((path, bytes)),
+            Err(error) => Err(DataError::from_io(&path, "a decodable frame", error)),
+        };
+        let files = self
+            .frame_paths(row)?
+            .into_iter()
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        Ok(FrameFiles { files })
     }
 
     /// Frame `t` of a row's clip.
@@ -215,7 +224,8 @@ impl RefAvs {
             .join(format!("fid_{}", row.fid))
     }
 
-    fn frame_folder(&self, row: &Row) -> PathBuf {
+    /// The folder of a row's frames.
+    pub fn frame_folder(&self, row: &Row) -> PathBuf {
         self.root.join("media").join(row.key()).join("frames")
     }
 }

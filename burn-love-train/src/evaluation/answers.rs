@@ -9,9 +9,11 @@ use image::RgbImage;
 
 use super::{EvalError, EvalOptions, Modality, Protocol};
 use crate::{
-    data::{RefAvs, Row},
+    data::{FrameFiles, RefAvs, Row},
+    features::{ModelFeatures, recall},
     inference::{
-        EXPRESSIONS_AT_ONCE, Question, background, floats, hear, probabilities, prompts, see, track,
+        EXPRESSIONS_AT_ONCE, Question, background, floats, hear, maps, probabilities, prompts, read, see,
+        track,
     },
     metrics::LABEL_SIDE,
     samples::Preparer,
@@ -49,6 +51,7 @@ pub(super) struct Asker<'a, B: Backend> {
     pub preparer: Preparer,
     pub data: &'a RefAvs,
     pub options: &'a EvalOptions,
+    pub features: Option<ModelFeatures>,
     pub device: &'a B::Device,
 }
 
@@ -64,12 +67,19 @@ impl<B: Backend> Asker<'_, B> {
     pub fn ask(
         &self,
         rows: &[&Row],
+        files: &FrameFiles,
         frames: &[RgbImage],
         questions: &[(usize, Variant)],
         other: Option<&Row>,
     ) -> Result<Vec<Answer>, EvalError> {
         let (model, preparer, device) = (&self.model, &self.preparer, self.device);
-        let mut seen = see(model, preparer, frames, device);
+        let encoders = &model.encoders;
+        let features = self.features.as_ref();
+        let files = || files.contents();
+        let slot = features.and_then(|features| features.sight(files()));
+        let mut seen = recall(slot.as_ref(), device, || {
+            see(&encoders.vision, preparer, frames, device)
+        });
         if self.options.drop == Some(Modality::Vision) {
             seen = seen.blind();
         }
@@ -81,17 +91,21 @@ impl<B: Backend> Asker<'_, B> {
         let questions: Vec<Question<'_, B>> = questions
             .iter()
             .zip(&tokens)
-            .map(|((_, variant), tokens)| Question {
-                heard: match variant {
-                    Variant::AudioSwapped => sounds.other.as_ref().unwrap_or(&sounds.own),
-                    _ => &sounds.own,
-                },
-                tokens,
+            .map(|((_, variant), tokens)| {
+                let slot = features.and_then(|features| features.sentence(tokens));
+                Question {
+                    heard: match variant {
+                        Variant::AudioSwapped => sounds.other.as_ref().unwrap_or(&sounds.own),
+                        _ => &sounds.own,
+                    },
+                    tokens,
+                    said: recall(slot.as_ref(), device, || read(&encoders.text, tokens, device)),
+                }
             })
             .collect();
         let prompts = questions
             .chunks(EXPRESSIONS_AT_ONCE)
-            .map(|some| prompts(model, preparer, &seen, some, device))
+            .map(|some| prompts(model, &seen, some, device))
             .collect();
 
         let label = [LABEL_SIDE; 2];
@@ -101,25 +115,40 @@ impl<B: Backend> Asker<'_, B> {
         };
         let dumps = self.options.dump.is_some() && size != label;
         let mut answers = vec![Answer::default(); questions.len()];
-        track(model, preparer, frames, prompts, device, |_, group, output| {
-            let answers = answers[group * EXPRESSIONS_AT_ONCE..]
-                .iter_mut()
-                .take(EXPRESSIONS_AT_ONCE);
-            let presence = floats(burn::tensor::activation::sigmoid(output.object_score));
-            let at = |size: [usize; 2]| probabilities(output.low_res_logits.clone(), size);
-            let (scored, dumped) = (at(size), dumps.then(|| at(label)));
-            for (i, answer) in answers.enumerate() {
-                let own = |values: &[f32]| {
-                    let length = values.len() / presence.len();
-                    values[i * length..][..length].to_vec()
-                };
-                answer.probability.extend(own(&scored));
-                answer.presence.push(presence[i]);
-                if let Some(dumped) = &dumped {
-                    answer.dumped.get_or_insert_default().extend(own(dumped));
-                }
-            }
+        let slot = files()
+            .next()
+            .and_then(|file| features.and_then(|features| features.maps(file)));
+        let first = recall(slot.as_ref(), device, || {
+            let pixels = preparer.sam2_pixels(&frames[0]);
+            maps(&model.sam2.image_encoder, pixels, preparer.sam2_size, device)
         });
+        track(
+            model,
+            preparer,
+            frames,
+            first,
+            prompts,
+            device,
+            |_, group, output| {
+                let answers = answers[group * EXPRESSIONS_AT_ONCE..]
+                    .iter_mut()
+                    .take(EXPRESSIONS_AT_ONCE);
+                let presence = floats(burn::tensor::activation::sigmoid(output.object_score));
+                let at = |size: [usize; 2]| probabilities(output.low_res_logits.clone(), size);
+                let (scored, dumped) = (at(size), dumps.then(|| at(label)));
+                for (i, answer) in answers.enumerate() {
+                    let own = |values: &[f32]| {
+                        let length = values.len() / presence.len();
+                        values[i * length..][..length].to_vec()
+                    };
+                    answer.probability.extend(own(&scored));
+                    answer.presence.push(presence[i]);
+                    if let Some(dumped) = &dumped {
+                        answer.dumped.get_or_insert_default().extend(own(dumped));
+                    }
+                }
+            },
+        );
         Ok(answers)
     }
 
@@ -130,7 +159,7 @@ impl<B: Backend> Asker<'_, B> {
         frames: usize,
         questions: &[(usize, Variant)],
     ) -> Result<Sounds<B>, EvalError> {
-        let heard = |sound: &LogMel| hear(&self.model, sound, self.device);
+        let heard = |sound: &LogMel| hear(&self.model.encoders.audio, sound, self.device);
         if self.options.drop == Some(Modality::Audio) {
             return Ok(Sounds {
                 own: heard(&background(frames)),
@@ -139,8 +168,12 @@ impl<B: Backend> Asker<'_, B> {
         }
         let sound = |row: &Row| -> Result<Tensor<B, 3>, EvalError> {
             let wav = self.data.audio(row)?;
+            let features = self.features.as_ref();
+            let slot = features.and_then(|features| features.sound(&wav, frames));
             let path = self.data.audio_path(row);
-            Ok(heard(&self.preparer.sound(&wav, &path, frames)?))
+            // Also where the cache knows it: a sound that is too short is an error.
+            let sound = self.preparer.sound(&wav, &path, frames)?;
+            Ok(recall(slot.as_ref(), self.device, || heard(&sound)))
         };
         if self.options.swap_audio {
             let other = other.ok_or(EvalError::OneClip { split: row.split })?;

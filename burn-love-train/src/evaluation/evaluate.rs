@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use burn::prelude::*;
-use burn_love::love::Sam2Love;
+use burn_love::love::{Sam2Love, Trainable};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::Config,
     data::{RefAvs, Row, Split},
+    features::ModelFeatures,
     inference::ready,
     metrics::{Official, OfficialNull, iou, label_256_colour, label_native},
     samples::Preparer,
@@ -41,8 +42,11 @@ pub fn evaluate<B: Backend>(
     if let Some(folder) = &options.dump {
         std::fs::create_dir_all(folder).map_err(EvalError::io(folder))?;
     }
+    let model = ready(model);
+    let cache = options.features.clone();
     let asker = Asker {
-        model: ready(model),
+        features: cache.map(|cache| ModelFeatures::new(cache, &model, &Trainable::NOTHING, device)),
+        model,
         preparer: Preparer::new(config)?,
         data,
         options,
@@ -165,7 +169,8 @@ fn answer<B: Backend>(
     split: &[&Row],
     clip: &Clip<'_, '_>,
 ) -> Result<Answered, EvalError> {
-    let frames = asker.data.frames(clip.rows[0])?;
+    let files = asker.data.frame_files(clip.rows[0])?;
+    let frames = files.frames()?;
     let other = other_clip(split, clip.first);
     let mut questions = Vec::new();
     for (i, row) in clip.rows.iter().enumerate() {
@@ -181,7 +186,7 @@ fn answer<B: Backend>(
     }
     Ok(Answered {
         frames: frames.len(),
-        answers: asker.ask(clip.rows, &frames, &questions, other)?,
+        answers: asker.ask(clip.rows, &files, &frames, &questions, other)?,
         questions,
         labels: labels(asker, clip.rows, &frames)?,
     })

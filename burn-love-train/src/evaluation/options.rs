@@ -4,12 +4,14 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     data::{DataError, Split},
+    features::FeatureCache,
     samples::SampleError,
 };
 
@@ -47,7 +49,7 @@ pub struct UnknownName {
 }
 
 /// What to evaluate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EvalOptions {
     /// Splits, in the order of the report.
     pub splits: Vec<Split>,
@@ -63,6 +65,8 @@ pub struct EvalOptions {
     /// Threads that predict clips at the same time, with the same weights. More than one pays on a CPU, where a small
     /// model's operations keep one core busy; results do not depend on it.
     pub workers: usize,
+    /// Where features are kept, and first frames' maps.
+    pub features: Option<Arc<FeatureCache>>,
 }
 
 impl Default for EvalOptions {
@@ -75,6 +79,7 @@ impl Default for EvalOptions {
             swap_audio: false,
             dump: None,
             workers: 1,
+            features: None,
         }
     }
 }

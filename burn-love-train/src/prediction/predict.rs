@@ -12,7 +12,7 @@ use image::{GrayImage, RgbImage};
 use crate::{
     config::Config,
     data::size_text,
-    inference::{Question, background, floats, hear, prompts, ready, see, track},
+    inference::{Question, background, floats, hear, maps, prompts, read, ready, see, track},
     samples::{Preparer, SampleError},
 };
 
@@ -129,33 +129,45 @@ pub fn predict<B: Backend>(
     let model = ready(model);
     let prepared = start.elapsed();
 
-    let seen = see(&model, &preparer, frames, device);
-    let heard = hear(&model, &sound, device);
+    let encoders = &model.encoders;
+    let seen = see(&encoders.vision, &preparer, frames, device);
+    let heard = hear(&encoders.audio, &sound, device);
     let question = Question {
         heard: &heard,
         tokens: &tokens,
+        said: read(&encoders.text, &tokens, device),
     };
-    let prompt = prompts(&model, &preparer, &seen, &[question], device);
+    let prompt = prompts(&model, &seen, &[question], device);
     // Devices work behind the caller's back; only a read-back waits for them.
     floats(prompt.clone());
     let prompted = start.elapsed();
 
     let (w, h) = size;
     let mut found = Vec::with_capacity(frames.len());
-    track(&model, &preparer, frames, vec![prompt], device, |_, _, output| {
-        let logits = floats(resize_bilinear(output.low_res_logits, [h as usize, w as usize]));
-        let presence = floats(sigmoid(output.object_score));
-        let mask: Vec<u8> = logits
-            .iter()
-            .map(|logit| if *logit > 0.0 { 255 } else { 0 })
-            .collect();
-        let covered = mask.iter().filter(|value| **value > 0).count();
-        found.push(FramePrediction {
-            area: covered as f64 / mask.len() as f64,
-            mask: GrayImage::from_raw(w, h, mask).expect("one value per pixel"),
-            presence: f64::from(presence[0]),
-        });
-    });
+    let (pixels, side) = (preparer.sam2_pixels(&frames[0]), preparer.sam2_size);
+    let first = maps(&model.sam2.image_encoder, pixels, side, device);
+    track(
+        &model,
+        &preparer,
+        frames,
+        first,
+        vec![prompt],
+        device,
+        |_, _, output| {
+            let logits = floats(resize_bilinear(output.low_res_logits, [h as usize, w as usize]));
+            let presence = floats(sigmoid(output.object_score));
+            let mask: Vec<u8> = logits
+                .iter()
+                .map(|logit| if *logit > 0.0 { 255 } else { 0 })
+                .collect();
+            let covered = mask.iter().filter(|value| **value > 0).count();
+            found.push(FramePrediction {
+                area: covered as f64 / mask.len() as f64,
+                mask: GrayImage::from_raw(w, h, mask).expect("one value per pixel"),
+                presence: f64::from(presence[0]),
+            });
+        },
+    );
     Ok(Prediction {
         text: request.text,
         audio: request.audio.map(|file| file.path),

@@ -12,6 +12,7 @@ use std::{
 use serde_json::json;
 
 use super::StepValues;
+use crate::features::CacheReport;
 
 /// Something worth telling about a training.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub enum TrainEvent {
         /// Its folder.
         path: PathBuf,
     },
+    /// An epoch, or what the run had time for of it, is over: what the cache of features did since the run began.
+    Features(CacheReport),
     /// The training stops before its end, behind a checkpoint.
     Interrupted {
         /// Optimizer steps done.
@@ -126,6 +129,7 @@ impl fmt::Display for TrainEvent {
                 if *best { "  (best so far)" } else { "" }
             ),
             Self::Checkpoint { path, .. } => write!(f, "checkpoint {}", path.display()),
+            Self::Features(report) => write!(f, "{report}"),
             Self::Interrupted { step } => write!(f, "interrupted behind step {step}; go on with --resume"),
         }
     }

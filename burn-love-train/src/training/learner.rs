@@ -111,10 +111,9 @@ impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
     type Output = StepValues;
 
     fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
-        let output = self
-            .model
-            .forward_training(batch.clip, batch.frames, &self.trainable);
-        let (loss, values) = self.judge(&output, batch.labels);
+        let (features, neck) = batch.features_in_training(&self.model, &self.trainable);
+        let output = self.model.forward_features(features, neck, batch.mask_frames());
+        let (loss, values) = self.judge(&output, batch.labels());
         TrainOutput::new(self, loss.backward(), values)
     }
 }
@@ -124,8 +123,9 @@ impl<B: Backend> InferenceStep for LoveLearner<B> {
     type Output = StepValues;
 
     fn step(&self, batch: LoveBatch<B>) -> StepValues {
-        let output = self.model.forward_frames(batch.clip, batch.frames);
-        self.judge(&output, batch.labels).1
+        let (features, neck) = batch.features(&self.model, &self.trainable);
+        let output = self.model.forward_features(features, neck, batch.mask_frames());
+        self.judge(&output, batch.labels()).1
     }
 }
 

@@ -1,38 +1,31 @@
-//! Micro-batches in an order that the seed decides, prepared ahead on a second thread.
+//! Micro-batches in an order that the seed decides, read and prepared ahead on a second thread.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-    mpsc::{Receiver, sync_channel},
+use std::{
+    cell::OnceCell,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
 };
 
 use burn::{
     data::dataloader::{DataLoader, DataLoaderIterator, Progress},
     prelude::*,
 };
-use burn_love::love::ClipInput;
 use image::imageops::FilterType;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
+use super::batch::{BatchRows, LoveBatch, Sight};
 use crate::{
     data::{RefAvs, Row},
-    samples::{Clip, Preparer, SampleError},
+    features::{Asked, ModelFeatures},
+    samples::{Preparer, SampleError},
 };
 
 /// Micro-batches prepared ahead.
 const AHEAD: usize = 2;
-
-/// A batch of rows on a device.
-#[derive(Debug, Clone)]
-pub struct LoveBatch<B: Backend> {
-    /// What the encoders take.
-    pub clip: ClipInput<B>,
-    /// The prompted frame and those tracked from it, `[B, K, 3, S, S]`.
-    pub frames: Tensor<B, 5>,
-    /// Their masks, 0 or 1, `[B, K, S, S]`.
-    pub labels: Tensor<B, 4>,
-}
 
 /// Where the next epoch starts, and what went wrong on the way: shared by loader and strategy.
 #[derive(Debug, Default)]
@@ -74,6 +67,8 @@ pub struct Rows {
     pub mask_frames: usize,
     /// Seed of the order; `None` keeps metadata order.
     pub shuffle: Option<u64>,
+    /// Features of frozen parts that are kept.
+    pub features: Option<ModelFeatures>,
 }
 
 /// Loads micro-batches of [`Rows`] onto a device.
@@ -82,14 +77,6 @@ pub struct LoveLoader<B: Backend> {
     rows: Arc<Rows>,
     cursor: Arc<Cursor>,
     device: B::Device,
-}
-
-/// A batch before it is moved to a device.
-struct HostBatch {
-    clips: Vec<Clip>,
-    frames: Vec<f32>,
-    labels: Vec<f32>,
-    mask_frames: usize,
 }
 
 impl Rows {
@@ -109,50 +96,62 @@ impl Rows {
         order
     }
 
-    fn batch(&self, rows: &[usize]) -> Result<HostBatch, SampleError> {
+    fn batch(&self, rows: &[usize]) -> Result<BatchRows, SampleError> {
         let side = self.preparer.sam2_size as u32;
-        let mut batch = HostBatch {
-            clips: Vec::new(),
-            frames: Vec::new(),
-            labels: Vec::new(),
-            mask_frames: 0,
-        };
+        let mut batch = BatchRows::default();
         for row in rows.iter().map(|i| &self.rows[*i]) {
-            let frames = self.data.frames(row)?;
-            let clip = self.preparer.clip(&self.data, row, &frames)?;
-            if let Some(first) = batch.clips.first()
-                && (first.frames, first.log_mel.examples) != (clip.frames, clip.log_mel.examples)
+            let files = self.data.frame_files(row)?;
+            let t = files.count();
+            if let Some(first) = batch.sights.first()
+                && first.frames != t
             {
                 return Err(SampleError::Length {
-                    path: self.data.audio_path(row),
+                    path: self.data.frame_folder(row),
                     expected: first.frames,
-                    expected_audio: first.log_mel.examples,
-                    found: clip.frames,
-                    found_audio: clip.log_mel.examples,
+                    found: t,
                 });
             }
-            batch.mask_frames = self.mask_frames.min(frames.len());
-            for (t, frame) in frames.iter().enumerate().take(batch.mask_frames) {
-                batch.frames.extend(self.preparer.sam2_pixels(frame));
-                let mask = self.data.mask(row, t, frame.dimensions())?;
+            let features = self.features.as_ref();
+
+            let tokens = self.preparer.tokens(&row.expression)?;
+            let slot = features.and_then(|features| features.sentence(&tokens));
+            batch
+                .sentences
+                .push(Asked::new(slot, || Ok::<_, SampleError>(tokens.clone()))?);
+            batch.tokens.push(tokens);
+
+            let wav = self.data.audio(row)?;
+            let slot = features.and_then(|features| features.sound(&wav, t));
+            let sound = || self.preparer.sound(&wav, &self.data.audio_path(row), t);
+            batch.sounds.push(Asked::new(slot, sound)?);
+
+            // Decoded at most once, and only where something has to be computed.
+            let decoded = OnceCell::new();
+            let frames = || match decoded.get() {
+                Some(frames) => Ok(frames),
+                None => files.frames().map(|frames| decoded.get_or_init(|| frames)),
+            };
+            let slot = features.and_then(|features| features.sight(files.contents()));
+            let pixels = || Ok::<_, SampleError>(self.preparer.vit_pixels(frames()?));
+            batch.sights.push(Sight {
+                frames: t,
+                pixels: Asked::new(slot, pixels)?,
+            });
+
+            let size = files.size()?;
+            batch.mask_frames = self.mask_frames.min(t);
+            for (i, file) in files.contents().enumerate().take(batch.mask_frames) {
+                let slot = features.and_then(|features| features.maps(file));
+                let pixels = || Ok::<_, SampleError>(self.preparer.sam2_pixels(&frames()?[i]));
+                batch.frames.push(Asked::new(slot, pixels)?);
+                let mask = self.data.mask(row, i, size)?;
                 let mask = image::imageops::resize(&mask, side, side, FilterType::Nearest);
                 batch
                     .labels
                     .extend(mask.pixels().map(|pixel| f32::from(u8::from(pixel.0[0] > 0))));
             }
-            batch.clips.push(clip);
         }
         Ok(batch)
-    }
-
-    fn to_device<B: Backend>(&self, batch: HostBatch, device: &B::Device) -> LoveBatch<B> {
-        let (b, k, s) = (batch.clips.len(), batch.mask_frames, self.preparer.sam2_size);
-        let clips: Vec<&Clip> = batch.clips.iter().collect();
-        LoveBatch {
-            clip: self.preparer.clip_input(&clips, device),
-            frames: Tensor::from_data(TensorData::new(batch.frames, [b, k, 3, s, s]), device),
-            labels: Tensor::from_data(TensorData::new(batch.labels, [b, k, s, s]), device),
-        }
     }
 }
 
@@ -205,6 +204,7 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             batch_size,
             mask_frames,
             shuffle,
+            features,
         } = &*self.rows;
         let rows = Rows {
             data: data.clone(),
@@ -213,6 +213,7 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             batch_size: *batch_size,
             mask_frames: *mask_frames,
             shuffle: *shuffle,
+            features: features.clone(),
         };
         Arc::new(Self {
             rows: Arc::new(rows),
@@ -223,7 +224,7 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
 
 struct LoveIterator<'a, B: Backend> {
     loader: &'a LoveLoader<B>,
-    receiver: Receiver<Result<HostBatch, SampleError>>,
+    receiver: Receiver<Result<BatchRows, SampleError>>,
     done: usize,
 }
 
@@ -232,9 +233,14 @@ impl<B: Backend> Iterator for LoveIterator<'_, B> {
 
     fn next(&mut self) -> Option<LoveBatch<B>> {
         match self.receiver.recv().ok()? {
-            Ok(batch) => {
-                self.done += batch.clips.len();
-                Some(self.loader.rows.to_device(batch, &self.loader.device))
+            Ok(rows) => {
+                self.done += rows.tokens.len();
+                Some(LoveBatch {
+                    rows,
+                    vit_size: self.loader.rows.preparer.vit_size(),
+                    sam2_size: self.loader.rows.preparer.sam2_size,
+                    device: self.loader.device.clone(),
+                })
             }
             Err(error) => {
                 self.loader.cursor.fail(error);

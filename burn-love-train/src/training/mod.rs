@@ -1,5 +1,6 @@
 //! Training on burn-train: averaged accumulation, a schedule in optimizer steps, checkpoints that resume exactly.
 
+mod batch;
 mod checkpoint;
 mod events;
 mod gradients;
@@ -11,11 +12,12 @@ mod run;
 mod schedule;
 mod strategy;
 
+pub use batch::LoveBatch;
 pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position};
 pub use events::{RunLog, TrainEvent};
 pub use gradients::average_and_clip;
 pub use learner::{LoveLearner, StepValues, ValueMetric};
-pub use loader::{Cursor, LoveBatch, LoveLoader, Rows};
+pub use loader::{Cursor, LoveLoader, Rows};
 pub use loss::{Losses, Objective, bce_with_logits, dice};
 use quiet::Quiet;
 pub use run::{RunError, TrainRun, load_model, parameter_counts};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use burn::{optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
+use burn::{module::AutodiffModule, optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
     encoders::VisionConfig,
     love::Sam2Love,
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::Config,
     data::{RefAvs, Row, Split},
+    features::{FeatureCache, ModelFeatures},
     inference::initialise,
     samples::{Preparer, SampleError},
 };
@@ -82,6 +83,8 @@ pub struct TrainRun {
     pub resume: bool,
     /// Weights of a whole model to begin with.
     pub init_from: Option<PathBuf>,
+    /// Where features of frozen parts are kept.
+    pub features: Option<Arc<FeatureCache>>,
     /// Stops the run cleanly.
     pub interrupter: Interrupter,
     /// Hears what happens, besides the run's own log.
@@ -114,7 +117,7 @@ impl TrainRun {
     ) -> Result<Sam2Love<B::InnerBackend>, E> {
         let config = &self.config;
         let preparer = Preparer::new(config).map_err(RunError::from)?;
-        let (train, valid) = self.rows(&preparer)?;
+        let (mut train, mut valid) = self.rows(&preparer)?;
         if train.rows.is_empty() {
             let path = self.data.root().into();
             return Err(RunError::NoRows { path }.into());
@@ -135,6 +138,12 @@ impl TrainRun {
         } else {
             (learner, optimizer, Position::default())
         };
+        if let Some(cache) = &self.features {
+            let (model, trainable) = (learner.model.valid(), &config.train.trainable);
+            let features = ModelFeatures::new(cache.clone(), &model, trainable, device);
+            train.features = Some(features.clone());
+            valid.features = Some(features);
+        }
         ready()?;
         let log = RunLog::open(&self.out).map_err(|(path, source)| RunError::Io { path, source })?;
         let listener = self.listener.clone();
@@ -167,6 +176,7 @@ impl TrainRun {
             checkpoints,
             train_cursor,
             valid_cursor,
+            features: self.features.clone(),
             listener,
         };
         let (strategy, outcome) = StepStrategy::new(config.train.clone(), surroundings, start);
@@ -205,6 +215,7 @@ impl TrainRun {
                 batch_size: config.train.batch_size,
                 mask_frames: 1 + config.train.tracked_frames,
                 shuffle,
+                features: None,
             }
         };
         Ok((

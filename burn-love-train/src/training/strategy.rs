@@ -26,7 +26,7 @@ use super::{
     CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent,
     WarmupDecay, average_and_clip, events::Mean,
 };
-use crate::{config::TrainConfig, samples::SampleError};
+use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
 /// burn-train's components of this training.
 pub type LoveComponents<B> =
@@ -62,6 +62,7 @@ pub struct StepStrategy<B: AutodiffBackend> {
     checkpoints: Checkpoints,
     /// Positions of the training and the validation loader.
     cursors: [Arc<Cursor>; 2],
+    features: Option<Arc<FeatureCache>>,
     listener: Listener,
     start: Mutex<Option<Start<B>>>,
     outcome: Arc<Mutex<Option<Stop>>>,
@@ -91,6 +92,8 @@ pub struct Surroundings<B: AutodiffBackend> {
     pub train_cursor: Arc<Cursor>,
     /// Position of the validation loader.
     pub valid_cursor: Arc<Cursor>,
+    /// Where features of frozen parts are kept.
+    pub features: Option<Arc<FeatureCache>>,
     /// Who hears of it.
     pub listener: Listener,
 }
@@ -109,6 +112,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             checkpoints,
             train_cursor,
             valid_cursor,
+            features,
             listener,
         } = surroundings;
         let strategy = Self {
@@ -117,6 +121,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             device,
             checkpoints,
             cursors: [train_cursor, valid_cursor],
+            features,
             listener,
             start: Mutex::new(Some(start)),
             outcome: outcome.clone(),
@@ -237,6 +242,9 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             }
             let epoch = self.position.epoch;
             self.processor.process_train(LearnerEvent::EndEpoch(epoch + 1));
+            if let Some(features) = &self.strategy.features {
+                (self.strategy.listener)(&TrainEvent::Features(features.report()));
+            }
             if self.position.micro_batch >= self.micro_batches {
                 self.position.epoch += 1;
                 self.position.micro_batch = 0;

@@ -1,13 +1,10 @@
-//! The training forward: encoders without a graph where frozen, masks of the first frames with one.
+//! The training forward: masks of the first frames, and which parts learn.
 
-use burn::{module::AutodiffModule, prelude::*, tensor::backend::AutodiffBackend};
+use burn::{prelude::*, tensor::backend::AutodiffBackend};
 use serde::{Deserialize, Serialize};
 
-use super::{ClipInput, Sam2Love, model::encode};
-use crate::{
-    encoders::{AudioEncoder, TextEncoder, TokenBatch, VisionEncoder, VisionFeatures},
-    sam2::{NeckFeatures, Prompt, Tracker},
-};
+use super::{ClipFeatures, ClipInput, Sam2Love};
+use crate::sam2::{NeckFeatures, Prompt, Tracker};
 
 /// Which parts learn. The fusion always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +37,17 @@ impl Trainable {
         text_encoder: false,
     };
 
+    /// No part, as in evaluation.
+    pub const NOTHING: Self = Self {
+        mask_decoder: false,
+        prompt_encoder: false,
+        image_encoder: false,
+        memory: false,
+        audio_encoder: false,
+        vision_encoder: false,
+        text_encoder: false,
+    };
+
     /// Everything, for models without pre-trained parts.
     pub const ALL: Self = Self {
         mask_decoder: true,
@@ -62,18 +70,31 @@ pub struct FramesOutput<B: Backend> {
 }
 
 impl<B: Backend> Sam2Love<B> {
-    /// Masks of the prompted frame and of the frames tracked from it: what training sees, without a graph.
+    /// Masks of the prompted frame and of the frames tracked from it: the training forward.
     ///
     /// # Shapes
     /// - `frames`: `[B, K, 3, S, S]`, the prompted frame first
     pub fn forward_frames(&self, clip: ClipInput<B>, frames: Tensor<B, 5>) -> FramesOutput<B> {
         let [b, k, c, h, w] = frames.dims();
         let neck = self.sam2.image_encoder.forward(frames.reshape([b * k, c, h, w]));
-        self.masks(self.prompt(clip), neck, k)
+        self.forward_features(self.encoders.encode(clip), neck, k)
     }
 
-    /// Masks of `k` frames per clip. Gates have no gradient: the logits are as the decoder gives them.
-    fn masks(&self, prompt: Tensor<B, 3>, neck: NeckFeatures<B>, k: usize) -> FramesOutput<B> {
+    /// As [`forward_frames`](Self::forward_frames), from what encoders and SAM 2's image encoder say. Frozen ones are
+    /// best asked on the inner backend (`encoder.valid()`, then [`Tensor::from_inner`]): there is no graph, and what they
+    /// say can be kept.
+    ///
+    /// Gates have no gradient: the logits are as the decoder gives them.
+    ///
+    /// # Shapes
+    /// - `neck`: of `B·k` frames, the `k` frames of a clip in a row
+    pub fn forward_features(
+        &self,
+        features: ClipFeatures<B>,
+        neck: NeckFeatures<B>,
+        k: usize,
+    ) -> FramesOutput<B> {
+        let prompt = self.fusion.forward(features);
         let [b, ..] = prompt.dims();
         let config = self
             .config
@@ -136,52 +157,6 @@ impl<B: AutodiffBackend> Sam2Love<B> {
         encoders.text = keep(encoders.text.clone(), trainable.text_encoder);
         self
     }
-
-    /// Masks of the prompted frame and of the frames tracked from it, with a graph to all that learns.
-    ///
-    /// Frozen encoders run on the inner backend: no graph, and the fast inference roads.
-    ///
-    /// # Shapes
-    /// - `frames`: `[B, K, 3, S, S]`, the prompted frame first
-    pub fn forward_training(
-        &self,
-        clip: ClipInput<B>,
-        frames: Tensor<B, 5>,
-        trainable: &Trainable,
-    ) -> FramesOutput<B> {
-        let encoders = &self.encoders;
-        let features = encode(
-            &MaybeFrozen {
-                module: &encoders.audio,
-                learns: trainable.audio_encoder,
-            },
-            &MaybeFrozen {
-                module: &encoders.vision,
-                learns: trainable.vision_encoder,
-            },
-            &MaybeFrozen {
-                module: &encoders.text,
-                learns: trainable.text_encoder,
-            },
-            clip,
-        );
-        let prompt = self.fusion.forward(features);
-        let [b, k, c, h, w] = frames.dims();
-        let neck = self.neck_features(frames.reshape([b * k, c, h, w]), trainable.image_encoder);
-        self.masks(prompt, neck, k)
-    }
-
-    fn neck_features(&self, pixels: Tensor<B, 4>, learns: bool) -> NeckFeatures<B> {
-        if learns {
-            return self.sam2.image_encoder.forward(pixels);
-        }
-        let neck = self.sam2.image_encoder.valid().forward(pixels.inner());
-        NeckFeatures {
-            stride4: Tensor::from_inner(neck.stride4),
-            stride8: Tensor::from_inner(neck.stride8),
-            stride16: Tensor::from_inner(neck.stride16),
-        }
-    }
 }
 
 /// Frame `i` of each of `b` clips of `k` frames.
@@ -197,61 +172,5 @@ fn select<B: Backend>(neck: &NeckFeatures<B>, b: usize, k: usize, i: usize) -> N
         stride4: pick(&neck.stride4),
         stride8: pick(&neck.stride8),
         stride16: pick(&neck.stride16),
-    }
-}
-
-/// An encoder that runs without a graph unless it learns.
-struct MaybeFrozen<'a, M> {
-    module: &'a M,
-    learns: bool,
-}
-
-impl<B, M> AudioEncoder<B> for MaybeFrozen<'_, M>
-where
-    B: AutodiffBackend,
-    M: AudioEncoder<B> + AutodiffModule<B>,
-    M::InnerModule: AudioEncoder<B::InnerBackend>,
-{
-    fn encode_audio(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
-        if self.learns {
-            return self.module.encode_audio(log_mel);
-        }
-        Tensor::from_inner(self.module.valid().encode_audio(log_mel.inner()))
-    }
-}
-
-impl<B, M> VisionEncoder<B> for MaybeFrozen<'_, M>
-where
-    B: AutodiffBackend,
-    M: VisionEncoder<B> + AutodiffModule<B>,
-    M::InnerModule: VisionEncoder<B::InnerBackend>,
-{
-    fn encode_image(&self, pixels: Tensor<B, 4>) -> VisionFeatures<B> {
-        if self.learns {
-            return self.module.encode_image(pixels);
-        }
-        let features = self.module.valid().encode_image(pixels.inner());
-        VisionFeatures {
-            patches: Tensor::from_inner(features.patches),
-            cls: Tensor::from_inner(features.cls),
-        }
-    }
-}
-
-impl<B, M> TextEncoder<B> for MaybeFrozen<'_, M>
-where
-    B: AutodiffBackend,
-    M: TextEncoder<B> + AutodiffModule<B>,
-    M::InnerModule: TextEncoder<B::InnerBackend>,
-{
-    fn encode_text(&self, tokens: TokenBatch<B>) -> Tensor<B, 3> {
-        if self.learns {
-            return self.module.encode_text(tokens);
-        }
-        let tokens = TokenBatch {
-            input_ids: tokens.input_ids.inner(),
-            padding: tokens.padding.inner(),
-        };
-        Tensor::from_inner(self.module.valid().encode_text(tokens))
     }
 }

@@ -1,10 +1,10 @@
 """Full-size encoders against transformers and timm by hand: what `encode` writes, from random weights in real formats.
 
     cargo build --release -p burn-love-cli
-    python encoders.py --cli ../../../target/release/burn-love-cli [vit vit-timm distilroberta clip-vision clip-text]
+    python encoders.py --cli ../../../target/release/burn-love-cli [vggish vit vit-timm distilroberta clip-vision clip-text]
 
-Prints the relative error of every tensor (max |a - b| / max |b|). Needs transformers==5.23.0, timm==1.0.31, torch,
-torchvision, tokenizers, pillow and safetensors.
+Prints the relative error of every tensor (max |a - b| / max |b|). Needs transformers==5.23.0, timm==1.0.31,
+torchvggish==0.2, soundfile, torch, torchvision, tokenizers, pillow and safetensors.
 """
 
 import argparse
@@ -14,11 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import soundfile
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import vit_base_patch16_224
 from tokenizers import Tokenizer
+from torchvggish import torchvggish, vggish_input
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 from transformers import ViTConfig, ViTForImageClassification
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -40,6 +42,24 @@ def run(cli, what, model, weights, source, *more):
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     print(f"ran in {time.time() - began:.1f} s")
     return load_file(out)
+
+
+def vggish(cli, folder):
+    model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
+    g = torch.Generator().manual_seed(1)
+    for tensor in model.state_dict().values():
+        noise = torch.randn(tensor.shape, generator=g)
+        # Wide enough for the activations to stay O(1) through the ReLUs.
+        tensor.copy_(0.1 * noise if tensor.ndim == 1 else noise * (2 / tensor[0].numel()) ** 0.5)
+    torch.save(model.state_dict(), folder / "vggish.pth")
+    t = torch.arange(160_000) / 16_000
+    sound = sum(0.1 * (6.28318 * pitch * t).sin() for pitch in [220, 331, 1507, 4100]) * (0.6 + 0.4 * (3 * t).sin())
+    sound += 0.02 * random(2, len(t))
+    soundfile.write(folder / "sound.wav", sound.numpy(), 16_000, subtype="PCM_16")
+    actual = run(cli, "audio", "vggish", folder / "vggish.pth", folder / "sound.wav")
+    log_mel = vggish_input.wavfile_to_examples(str(folder / "sound.wav"))
+    embedding = model.embeddings[:-1](model.features(log_mel).permute(0, 2, 3, 1).flatten(1))
+    return actual, {"log_mel": log_mel[:, 0], "embedding": embedding}
 
 
 def picture(folder):
@@ -109,7 +129,8 @@ def clip_text(cli, folder):
     return text(actual, padded(Tokenizer.from_file(str(tokenizer)), "<|endoftext|>"), model.text_model)
 
 
-CASES = {case.__name__.replace("_", "-"): case for case in [vit, vit_timm, distilroberta, clip_vision, clip_text]}
+ALL = [vggish, vit, vit_timm, distilroberta, clip_vision, clip_text]
+CASES = {case.__name__.replace("_", "-"): case for case in ALL}
 parser = argparse.ArgumentParser()
 parser.add_argument("--cli", type=Path, required=True)
 parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))

@@ -9,7 +9,7 @@ use burn_love::{
     weights::{EncoderFile, EncoderPart, State, keys},
 };
 
-use super::{finish, prepare, read, values};
+use super::{Origin, finish, prepare, read, values};
 use crate::{
     args::{EncodeArgs, Global},
     device::with_backend,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Runs `encode audio`.
 pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
-    let config = VggishConfig::preset(&args.model).expect("the name was checked when it was parsed");
+    let origin = Origin::of(args)?;
     let path = Path::new(&args.input);
     let refused = |error: PreprocessError| {
         CliError::input(format!("{}: {error}", path.display())).hint("give a WAV file of at least a second")
@@ -27,24 +27,38 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     let mel = log_mel(&waveform).map_err(refused)?;
     prepare(args, global)?;
     let device = global.device.probe()?;
-    let state = with_backend!(device, |B, at| encode::<B>(args, &config, mel, &at)?);
+    let state = with_backend!(device, |B, at| encode(
+        &*encoder::<B>(args, &origin, &at)?,
+        mel,
+        &at
+    ));
     finish(args, state)
 }
 
-fn encode<B: Backend>(
+fn encoder<B: Backend>(
     args: &EncodeArgs,
-    config: &VggishConfig,
-    mel: LogMel,
+    origin: &Origin<'_>,
     device: &B::Device,
-) -> Result<State, CliError> {
-    let file = EncoderFile::open(&args.weights, EncoderPart::Vggish)?;
-    let (model, _) = file.load_into(config.init::<B>(device), keys::vggish)?;
+) -> Result<Box<dyn AudioEncoder<B>>, CliError> {
+    match origin {
+        Origin::File(path) => {
+            let config = VggishConfig::preset(&args.model).expect("the name was checked when it was parsed");
+            let file = EncoderFile::open(path, EncoderPart::Vggish)?;
+            let (model, _) = file.load_into(config.init::<B>(device), keys::vggish)?;
+            Ok(Box::new(model))
+        }
+        #[cfg(feature = "onnx")]
+        Origin::Graph => Ok(Box::new(burn_love_onnx::OnnxAudio::new(device))),
+    }
+}
+
+fn encode<B: Backend>(model: &dyn AudioEncoder<B>, mel: LogMel, device: &B::Device) -> State {
     let shape = [mel.examples, VggishConfig::FRAMES, VggishConfig::BANDS];
     let mel = TensorData::new(mel.values, shape);
     let embedding = model.encode_audio(Tensor::from_data(mel.clone(), device));
     let shape = embedding.dims();
-    Ok(State::from([
+    State::from([
         ("log_mel".into(), mel),
         ("embedding".into(), values(embedding, shape)),
-    ]))
+    ])
 }

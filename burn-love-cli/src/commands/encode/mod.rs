@@ -16,6 +16,36 @@ use crate::{
     output, printer,
 };
 
+/// Where an encoder comes from.
+enum Origin<'a> {
+    /// A weights file, for the sizes of a preset.
+    File(&'a Path),
+    /// The ONNX graph that the program was built with.
+    #[cfg(feature = "onnx")]
+    Graph,
+}
+
+impl<'a> Origin<'a> {
+    fn of(args: &'a EncodeArgs) -> Result<Self, CliError> {
+        #[cfg(feature = "onnx")]
+        if args.model == crate::args::ONNX {
+            return match &args.weights {
+                None => Ok(Self::Graph),
+                Some(path) => Err(CliError::input(format!(
+                    "--weights {}: expected none, because a graph has its own",
+                    path.display()
+                ))
+                .hint("leave it out, or name another --model")),
+            };
+        }
+        match &args.weights {
+            Some(path) => Ok(Self::File(path)),
+            None => Err(CliError::input("--weights: expected a file, found nothing")
+                .hint(format!("give the weights of {}", args.model))),
+        }
+    }
+}
+
 /// Refuses an output that is there before anything is computed.
 fn prepare(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     output::prepare_file(&args.tensors, global.overwrite)

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use burn::prelude::*;
 use burn_love::{
-    encoders::{TextConfig, TextEncoder, TextKind, TokenBatch},
+    encoders::{TextConfig, TextEncoder, TextKind},
     preprocess::{Tokenizer, Tokens},
     weights::{EncoderFile, State, keys},
 };
-use burn_love_train::samples::NANO_TOKENIZER;
+use burn_love_train::samples::{NANO_TOKENIZER, token_batch};
 
-use super::{finish, prepare, read, values};
+use super::{Origin, finish, prepare, read, values};
 use crate::{
     args::{EncodeArgs, Global},
     device::with_backend,
@@ -20,7 +20,8 @@ use crate::{
 
 /// Runs `encode text`.
 pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
-    let config = TextConfig::preset(&args.model).expect("the name was checked when it was parsed");
+    let origin = Origin::of(args)?;
+    let config = config(args, &origin);
     let tokens = tokens(args, &config)?;
     if tokens.truncated() {
         printer::note(format_args!(
@@ -30,7 +31,9 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     }
     prepare(args, global)?;
     let device = global.device.probe()?;
-    let state = with_backend!(device, |B, at| encode::<B>(args, &config, &tokens, &at)?);
+    let state = with_backend!(device, |B, at| {
+        encode(&*encoder::<B>(&config, &origin, &at)?, &tokens, &at)
+    });
     finish(args, state)
 }
 
@@ -73,26 +76,44 @@ fn tokens(args: &EncodeArgs, config: &TextConfig) -> Result<Tokens, CliError> {
         })
 }
 
-fn encode<B: Backend>(
-    args: &EncodeArgs,
+/// The preset's sizes, or the graph's.
+fn config(args: &EncodeArgs, origin: &Origin<'_>) -> TextConfig {
+    match origin {
+        Origin::File(_) => TextConfig::preset(&args.model).expect("the name was checked when it was parsed"),
+        #[cfg(feature = "onnx")]
+        Origin::Graph => TextConfig {
+            vocabulary: burn_love_onnx::TEXT_VOCABULARY,
+            max_tokens: burn_love_onnx::TEXT_TOKENS,
+            ..TextConfig::distilroberta()
+        },
+    }
+}
+
+fn encoder<B: Backend>(
     config: &TextConfig,
-    tokens: &Tokens,
+    origin: &Origin<'_>,
     device: &B::Device,
-) -> Result<State, CliError> {
-    let file = EncoderFile::open(&args.weights, config.kind.into())?;
-    let (model, _) = file.load_into(config.init::<B>(device), keys::text)?;
+) -> Result<Box<dyn TextEncoder<B>>, CliError> {
+    match origin {
+        Origin::File(path) => {
+            let file = EncoderFile::open(path, config.kind.into())?;
+            let (model, _) = file.load_into(config.init::<B>(device), keys::text)?;
+            Ok(Box::new(model))
+        }
+        #[cfg(feature = "onnx")]
+        Origin::Graph => Ok(Box::new(burn_love_onnx::OnnxText::new(device))),
+    }
+}
+
+fn encode<B: Backend>(model: &dyn TextEncoder<B>, tokens: &Tokens, device: &B::Device) -> State {
     let l = tokens.ids.len();
     let ids: Vec<i64> = tokens.ids.iter().map(|id| i64::from(*id)).collect();
     let mask: Vec<i64> = (0..l).map(|i| i64::from(i < tokens.length)).collect();
-    let padding: Vec<bool> = mask.iter().map(|kept| *kept == 0).collect();
-    let hidden = model.encode_text(TokenBatch {
-        input_ids: Tensor::from_data(TensorData::new(ids.clone(), [1, l]), device),
-        padding: Tensor::from_data(TensorData::new(padding, [1, l]), device),
-    });
+    let hidden = model.encode_text(token_batch(&[tokens], device));
     let [_, _, d] = hidden.dims();
-    Ok(State::from([
+    State::from([
         ("input_ids".into(), TensorData::new(ids, [l])),
         ("attention_mask".into(), TensorData::new(mask, [l])),
         ("last_hidden_state".into(), values(hidden, [l, d])),
-    ]))
+    ])
 }

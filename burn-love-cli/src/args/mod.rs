@@ -1,5 +1,7 @@
 //! The command line as a type.
 
+mod values;
+
 use std::path::PathBuf;
 
 use burn_love::{
@@ -8,6 +10,7 @@ use burn_love::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
+use self::values::{bytes, corners, image_size, point, rate, size, threads};
 use crate::device::DeviceChoice;
 
 /// SAM2-LOVE on Burn: language, sound and video in, masks of the referred object out.
@@ -159,6 +162,9 @@ pub struct TrainArgs {
     /// Begin with the weights of a whole model
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
+    /// Where features of frozen parts are kept.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Leave out samples that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_samples: bool,
@@ -168,6 +174,35 @@ pub struct TrainArgs {
     /// List the presets and stop
     #[arg(long)]
     pub list_presets: bool,
+}
+
+/// Where features of parts that do not learn are kept.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Keep what parts that do not learn say of each input in a folder, and read it from there the next time
+    #[arg(long, value_name = "DIR")]
+    pub cache_features: Option<PathBuf>,
+    /// Numbers that are kept; f16 takes half the space and rounds
+    #[arg(
+        long,
+        value_enum,
+        default_value = "f32",
+        requires = "cache_features",
+        value_name = "F"
+    )]
+    pub cache_precision: CachePrecisionArg,
+    /// Most bytes in the folder; what does not fit is computed every time
+    #[arg(long, value_parser = bytes, default_value = "64GB", requires = "cache_features", value_name = "SIZE")]
+    pub cache_limit: u64,
+}
+
+/// Numbers that are kept.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum CachePrecisionArg {
+    /// As computed
+    F32,
+    /// Rounded to half precision
+    F16,
 }
 
 /// Where a model comes from.
@@ -213,6 +248,9 @@ pub struct EvalArgs {
     /// Give each clip another clip's modality
     #[arg(long, value_enum, value_name = "MODALITY")]
     pub swap: Option<SwapArg>,
+    /// Where features are kept.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Write each row's probabilities to DIR/{uid}.safetensors
     #[arg(long, value_name = "DIR")]
     pub dump: Option<PathBuf>,
@@ -298,26 +336,27 @@ pub enum FormatArg {
 #[derive(Debug, Subcommand)]
 pub enum EncodeCommand {
     /// A WAV file to log-mel examples and VGGish's embeddings: log_mel (N, 96, 64), embedding (N, 128)
-    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(VggishConfig::PRESETS))))]
+    #[command(mut_arg("model", |arg| arg.value_parser(encoders(VggishConfig::PRESETS))))]
     Audio(EncodeArgs),
     /// A picture to pixels and ViT's or CLIP's hidden state: pixel_values (3, H, W), last_hidden_state (1+P, D)
-    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(VisionConfig::PRESETS))))]
+    #[command(mut_arg("model", |arg| arg.value_parser(encoders(VisionConfig::PRESETS))))]
     Image(EncodeArgs),
     /// A sentence to token ids and RoBERTa's or CLIP's hidden state: input_ids (L), attention_mask (L),
     /// last_hidden_state (L, D)
-    #[command(mut_arg("model", |arg| arg.value_parser(PossibleValuesParser::new(TextConfig::PRESETS))))]
+    #[command(mut_arg("model", |arg| arg.value_parser(encoders(TextConfig::PRESETS))))]
     Text(EncodeArgs),
 }
 
 /// Arguments of `encode`.
 #[derive(Debug, Args)]
 pub struct EncodeArgs {
-    /// The encoder and its sizes
+    /// The encoder and its sizes, or `onnx` for the graph that a program with the feature onnx was built with
     #[arg(long, value_name = "NAME")]
     pub model: String,
-    /// Its weights, under the names of Hugging Face, timm (ViT) or torchvggish; heads around it are left out
+    /// Its weights, under the names of Hugging Face, timm (ViT) or torchvggish; heads around it are left out. A graph
+    /// has its own
     #[arg(long, value_name = "FILE")]
-    pub weights: PathBuf,
+    pub weights: Option<PathBuf>,
     /// The WAV file, the picture, or the sentence or a text file that holds it
     #[arg(long, value_name = "X")]
     pub input: String,
@@ -469,52 +508,13 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-fn threads(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|n| (1..=1024).contains(n))
-        .ok_or_else(|| "expected 1 to 1024 threads".into())
-}
+/// An encoder's name in place of its preset: the ONNX graph that the program was built with.
+pub const ONNX: &str = "onnx";
 
-fn rate(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|fps| *fps > 0.0 && *fps <= 240.0)
-        .ok_or_else(|| "expected 0 < FPS ≤ 240".into())
-}
-
-fn image_size(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|side: &usize| (64..=4096).contains(side) && side.is_multiple_of(32))
-        .ok_or_else(|| "expected a multiple of 32 from 64 to 4096".into())
-}
-
-fn numbers<const N: usize>(text: &str) -> Option<[f32; N]> {
-    let numbers: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    let numbers: [f32; N] = numbers.ok()?.try_into().ok()?;
-    numbers.iter().all(|x| x.is_finite()).then_some(numbers)
-}
-
-fn point(text: &str) -> Result<([f32; 2], bool), String> {
-    match numbers(text) {
-        Some([x, y, label]) if label == 0.0 || label == 1.0 => Ok(([x, y], label == 1.0)),
-        _ => Err("expected X,Y,LABEL with a label of 0 or 1, such as 120,80.5,1".into()),
-    }
-}
-
-fn corners(text: &str) -> Result<[f32; 4], String> {
-    match numbers(text) {
-        Some([x0, y0, x1, y1]) if x0 < x1 && y0 < y1 => Ok([x0, y0, x1, y1]),
-        _ => Err("expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1, such as 10,20,110,80".into()),
-    }
-}
-
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text
-        .split_once('x')
-        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    parsed.ok_or_else(|| "expected WIDTHxHEIGHT, such as 224x128".into())
+/// Names of encoders: presets, and the graph where there is one.
+fn encoders<const N: usize>(presets: [&'static str; N]) -> PossibleValuesParser {
+    let graph = cfg!(feature = "onnx").then_some(ONNX);
+    PossibleValuesParser::new(presets.into_iter().chain(graph))
 }
 
 /// Names of the models whose weights can be converted.

@@ -1,0 +1,214 @@
+//! What is kept comes back, and nothing else does.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use burn::prelude::*;
+use burn_flex::Flex;
+use burn_love::{love::LoveConfig, love::Trainable, sam2::NeckFeatures};
+
+use super::{entry::from_bytes, *};
+
+type B = Flex;
+
+fn open(folder: &std::path::Path, precision: CachePrecision, limit: u64) -> Arc<FeatureCache> {
+    Arc::new(FeatureCache::open(folder, precision, limit).unwrap())
+}
+
+/// A model with its fingerprints in a cache.
+fn features(cache: &Arc<FeatureCache>, seed: u64) -> ModelFeatures {
+    let device = Default::default();
+    B::seed(&device, seed);
+    let mut config = LoveConfig::nano();
+    config.encoders.text.vocabulary = 300;
+    let model = config.init::<B>(&device);
+    ModelFeatures::new(cache.clone(), &model, &Trainable::NOTHING, &device)
+}
+
+fn maps(start: f32) -> NeckFeatures<B> {
+    let map = |side: usize| {
+        let values: Vec<f32> = (0..2 * side * side).map(|i| start + i as f32 / 7.0).collect();
+        Tensor::<B, 4>::from_data(TensorData::new(values, [1, 2, side, side]), &Default::default())
+    };
+    NeckFeatures {
+        stride4: map(8),
+        stride8: map(4),
+        stride16: map(2),
+    }
+}
+
+fn values(maps: &NeckFeatures<B>) -> Vec<TensorData> {
+    [&maps.stride4, &maps.stride8, &maps.stride16]
+        .map(|map| map.to_data())
+        .to_vec()
+}
+
+/// All files below a folder.
+fn files(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn an_entry_is_computed_once_and_comes_back_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    let first = recall(Some(&slot), &device, || maps(0.0));
+    let again = recall(Some(&slot), &device, || -> NeckFeatures<B> {
+        panic!("it is kept")
+    });
+    assert_eq!(values(&again), values(&first));
+    assert_eq!(values(&first), values(&maps(0.0)));
+    let report = cache.report();
+    assert_eq!((report.read, report.computed, report.damaged), (1, 1, 0));
+    let size = fs::metadata(&files(folder.path())[0]).unwrap().len();
+    assert_eq!(report.bytes, size);
+    assert_eq!(open(folder.path(), CachePrecision::F32, 0).report().bytes, size);
+}
+
+#[test]
+fn half_precision_rounds_what_is_computed_as_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let cache = open(folder.path(), CachePrecision::F16, u64::MAX);
+    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    // The last values are beyond f16.
+    let computed = recall(Some(&slot), &device, || maps(65_500.0));
+    let read = recall(Some(&slot), &device, || -> NeckFeatures<B> {
+        panic!("it is kept")
+    });
+    assert_eq!(values(&computed), values(&read));
+    for (rounded, exact) in values(&computed).iter().zip(values(&maps(65_500.0))) {
+        for (rounded, exact) in rounded.iter::<f32>().zip(exact.iter::<f32>()) {
+            assert!(rounded.is_finite() && (rounded - exact).abs() <= exact / 2048.0 + 30.0);
+        }
+    }
+}
+
+#[test]
+fn any_flipped_or_missing_byte_is_noticed_and_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    recall(Some(&slot), &device, || maps(0.0));
+    let path = files(folder.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    assert!(from_bytes(&whole, &slot.key).is_some());
+    let expected = from_bytes(&whole, &slot.key).unwrap();
+    for i in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[i] ^= 1 << (i % 8);
+        // A space of the header may become a tab: then the content is the same.
+        if let Some(found) = from_bytes(&flipped, &slot.key) {
+            assert_eq!(found, expected, "byte {i}");
+        }
+        assert!(from_bytes(&whole[..i], &slot.key).is_none(), "cut at {i}");
+    }
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 4;
+    fs::write(&path, flipped).unwrap();
+    let again = recall(Some(&slot), &device, || maps(0.0));
+    assert_eq!(values(&again), values(&maps(0.0)));
+    assert_eq!(cache.report().damaged, 1);
+    assert_eq!(fs::read(&path).unwrap(), whole, "the better one is kept");
+}
+
+#[test]
+fn another_input_other_weights_and_another_config_have_other_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let (one, same, other) = (features(&cache, 0), features(&cache, 0), features(&cache, 1));
+    let path = |slot: Option<Slot>| slot.unwrap().key.path();
+    assert_eq!(path(one.maps(b"a")), path(same.maps(b"a")));
+    assert_ne!(path(one.maps(b"a")), path(one.maps(b"b")));
+    assert_ne!(path(one.maps(b"a")), path(other.maps(b"a")));
+    assert_ne!(path(one.sound(b"a", 9)), path(one.sound(b"a", 10)));
+    let sight = |frames: &[&'static [u8]]| path(one.sight(frames.iter().copied()));
+    assert_ne!(sight(&[b"ab", b"c"]), sight(&[b"a", b"bc"]));
+
+    let device = Default::default();
+    B::seed(&device, 0);
+    let model = LoveConfig::nano().init::<B>(&device);
+    let vision = &model.encoders.vision;
+    let config = model.config.encoders.vision.clone();
+    let print = |config| Fingerprint::of(vision, config, &device);
+    let mut timm = config.clone();
+    timm.epsilon = 1e-6;
+    assert_ne!(
+        print(&config),
+        print(&timm),
+        "the same weights behind other norms"
+    );
+}
+
+#[test]
+fn parts_that_learn_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let device = Default::default();
+    let model = LoveConfig::nano().init::<B>(&device);
+    let trainable = Trainable {
+        audio_encoder: false,
+        ..Trainable::ALL
+    };
+    let features = ModelFeatures::new(cache, &model, &trainable, &device);
+    assert!(features.sound(b"", 1).is_some());
+    assert!(features.sight(std::iter::empty()).is_none() && features.maps(b"").is_none());
+}
+
+#[test]
+fn beyond_the_limit_nothing_is_kept_and_all_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let size = {
+        let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+        let slot = features(&cache, 0).maps(b"0").unwrap();
+        recall(Some(&slot), &device, || maps(0.0));
+        cache.report().bytes
+    };
+    let cache = open(folder.path(), CachePrecision::F32, 2 * size + 1);
+    let model = features(&cache, 0);
+    for i in 1..5u8 {
+        let slot = model.maps(&[i]).unwrap();
+        let found = recall(Some(&slot), &device, || maps(f32::from(i)));
+        assert_eq!(values(&found), values(&maps(f32::from(i))));
+    }
+    let report = cache.report();
+    assert_eq!((report.computed, report.left_out, report.bytes), (4, 3, 2 * size));
+    assert_eq!(files(folder.path()).len(), 2);
+    assert!(report.to_string().contains("3 not kept"), "{report}");
+    assert_eq!(report.damaged, 0);
+    assert!(report.computing < Duration::from_secs(60));
+}
+
+#[test]
+fn a_disk_that_refuses_costs_nothing_but_the_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    // A file where the entry's folder would be.
+    let path = folder.path().join(slot.key.path());
+    fs::write(path.parent().unwrap().parent().unwrap(), b"").unwrap();
+    let found = recall(Some(&slot), &device, || maps(0.0));
+    assert_eq!(values(&found), values(&maps(0.0)));
+    let report = cache.report();
+    assert_eq!((report.left_out, report.bytes), (1, 0));
+    let error = FeatureCache::open(&files(folder.path())[0], CachePrecision::F32, 0).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("expected a folder for cached features"),
+        "{error}"
+    );
+}

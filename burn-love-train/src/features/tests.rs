@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use burn::prelude::*;
 use burn_flex::Flex;
-use burn_love::{love::LoveConfig, love::Trainable, sam2::NeckFeatures};
+use burn_love::{
+    love::{LoveConfig, Sam2Love, Trainable},
+    sam2::NeckFeatures,
+};
 
 use super::{entry::from_bytes, *};
 
@@ -14,14 +17,15 @@ fn open(folder: &std::path::Path, precision: CachePrecision, limit: u64) -> Arc<
     Arc::new(FeatureCache::open(folder, precision, limit).unwrap())
 }
 
-/// A model with its fingerprints in a cache.
-fn features(cache: &Arc<FeatureCache>, seed: u64) -> ModelFeatures {
-    let device = Default::default();
-    B::seed(&device, seed);
-    let mut config = LoveConfig::nano();
-    config.encoders.text.vocabulary = 300;
-    let model = config.init::<B>(&device);
-    ModelFeatures::new(cache.clone(), &model, &Trainable::NOTHING, &device)
+fn model() -> Sam2Love<B> {
+    let model = LoveConfig::nano().init::<B>(&Default::default());
+    crate::inference::initialise(&model);
+    model
+}
+
+/// A cache for a model of which no part learns.
+fn of(cache: &Arc<FeatureCache>, model: &Sam2Love<B>) -> ModelFeatures {
+    ModelFeatures::new(cache.clone(), model, &Trainable::NOTHING, &Default::default())
 }
 
 fn maps(start: f32) -> NeckFeatures<B> {
@@ -61,7 +65,7 @@ fn an_entry_is_computed_once_and_comes_back_bit_by_bit() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
     let first = recall(Some(&slot), &device, || maps(0.0));
     let again = recall(Some(&slot), &device, || -> NeckFeatures<B> {
         panic!("it is kept")
@@ -80,7 +84,7 @@ fn half_precision_rounds_what_is_computed_as_what_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F16, u64::MAX);
-    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
     // The last values are beyond f16.
     let computed = recall(Some(&slot), &device, || maps(65_500.0));
     let read = recall(Some(&slot), &device, || -> NeckFeatures<B> {
@@ -99,7 +103,7 @@ fn any_flipped_or_missing_byte_is_noticed_and_computed_again() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
     recall(Some(&slot), &device, || maps(0.0));
     let path = files(folder.path()).pop().unwrap();
     let whole = fs::read(&path).unwrap();
@@ -127,7 +131,8 @@ fn any_flipped_or_missing_byte_is_noticed_and_computed_again() {
 fn another_input_other_weights_and_another_config_have_other_names() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let (one, same, other) = (features(&cache, 0), features(&cache, 0), features(&cache, 1));
+    let whose = model();
+    let (one, same, other) = (of(&cache, &whose), of(&cache, &whose), of(&cache, &model()));
     let path = |slot: Option<Slot>| slot.unwrap().key.path();
     assert_eq!(path(one.maps(b"a")), path(same.maps(b"a")));
     assert_ne!(path(one.maps(b"a")), path(one.maps(b"b")));
@@ -137,10 +142,8 @@ fn another_input_other_weights_and_another_config_have_other_names() {
     assert_ne!(sight(&[b"ab", b"c"]), sight(&[b"a", b"bc"]));
 
     let device = Default::default();
-    B::seed(&device, 0);
-    let model = LoveConfig::nano().init::<B>(&device);
-    let vision = &model.encoders.vision;
-    let config = model.config.encoders.vision.clone();
+    let vision = &whose.encoders.vision;
+    let config = whose.config.encoders.vision.clone();
     let print = |config| Fingerprint::of(vision, config, &device);
     let mut timm = config.clone();
     timm.epsilon = 1e-6;
@@ -156,7 +159,7 @@ fn parts_that_learn_are_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
     let device = Default::default();
-    let model = LoveConfig::nano().init::<B>(&device);
+    let model = model();
     let trainable = Trainable {
         audio_encoder: false,
         ..Trainable::ALL
@@ -170,14 +173,15 @@ fn parts_that_learn_are_not_kept() {
 fn beyond_the_limit_nothing_is_kept_and_all_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
+    let whose = model();
     let size = {
         let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-        let slot = features(&cache, 0).maps(b"0").unwrap();
+        let slot = of(&cache, &whose).maps(b"0").unwrap();
         recall(Some(&slot), &device, || maps(0.0));
         cache.report().bytes
     };
     let cache = open(folder.path(), CachePrecision::F32, 2 * size + 1);
-    let model = features(&cache, 0);
+    let model = of(&cache, &whose);
     for i in 1..5u8 {
         let slot = model.maps(&[i]).unwrap();
         let found = recall(Some(&slot), &device, || maps(f32::from(i)));
@@ -196,7 +200,7 @@ fn a_disk_that_refuses_costs_nothing_but_the_entry() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = features(&cache, 0).maps(b"a frame").unwrap();
+    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
     // A file where the entry's folder would be.
     let path = folder.path().join(slot.key.path());
     fs::write(path.parent().unwrap().parent().unwrap(), b"").unwrap();

@@ -13,7 +13,7 @@ use burn_love_train::{
     training::{TrainEvent, TrainRun},
 };
 
-/// Held by a test that trains: the backend's random generator belongs to the process, so one training at a time.
+/// Held by a test that trains or draws random numbers: the backend's generator belongs to the process, so one at a time.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -12,6 +12,8 @@ use burn_flex::Flex;
 use burn_love::sam2::{MaskSelection, Points, Sam2, Sam2Config, memory_attention::Memories};
 use burn_love_tests::ParameterPath;
 
+use crate::data::alone;
+
 type B = Autodiff<Flex>;
 
 /// Side of the frames.
@@ -165,6 +167,7 @@ fn reached(model: &Sam2<B>) -> [BTreeSet<String>; 2] {
 
 #[test]
 fn a_frozen_part_loses_its_gradients_and_no_other_does() {
+    let _alone = alone();
     let device = Default::default();
     Flex::seed(&device, 1);
     let model: Sam2<B> = Sam2Config::nano().with_image_size(SIDE).init(&device);

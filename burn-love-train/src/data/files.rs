@@ -13,6 +13,9 @@ use super::DataError;
 
 const JPEG_END: &[u8] = &[0xff, 0xd9];
 
+/// What a PNG begins with.
+const PNG_SIGNATURE: usize = 8;
+
 /// The chunk that ends a PNG: no bytes, its name, its checksum.
 const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
@@ -45,14 +48,33 @@ pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), Data
         {
             return Err(DataError::content(path, expected, "a truncated JPEG"));
         }
-        Some(ImageFormat::Png) if !ends_with(path, PNG_END).map_err(io)? => {
-            read_image(path, expected)?;
+        Some(ImageFormat::Png)
+            if !ends_with(path, PNG_END).map_err(io)? && !is_whole_png(&fs::read(path).map_err(io)?) =>
+        {
+            return Err(DataError::content(path, expected, "a truncated PNG"));
         }
         _ => {}
     }
     reader
         .into_dimensions()
         .map_err(|error| DataError::content(path, expected, error.to_string()))
+}
+
+/// Whether a PNG reaches its end chunk; bytes behind it are allowed.
+fn is_whole_png(bytes: &[u8]) -> bool {
+    let mut at = PNG_SIGNATURE;
+    while let Some(&[a, b, c, d]) = bytes.get(at..at + 4) {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let end = at.saturating_add(length).saturating_add(12); // length, name, checksum
+        if end > bytes.len() {
+            return false;
+        }
+        if bytes[at..end] == *PNG_END {
+            return true;
+        }
+        at = end;
+    }
+    false
 }
 
 /// A size (width, height) for a message.

@@ -1,6 +1,9 @@
 //! From rows of a data set to what the model takes, still on the host.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Read, Seek},
+    path::{Path, PathBuf},
+};
 
 use burn::prelude::*;
 use burn_love::{
@@ -103,6 +106,9 @@ impl SampleError {
                 Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
             }
             Self::Length { .. } => Some("set train.batch_size=1 for clips of different lengths".into()),
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("check the path".into())
+            }
             Self::Io { .. } => None,
         }
     }
@@ -200,19 +206,19 @@ impl Preparer {
     /// # Errors
     /// If it is no WAV file, truncated, or shorter than `frames` seconds by more than half a second.
     pub fn sound(&self, wav: &[u8], path: &Path, frames: usize) -> Result<LogMel, SampleError> {
-        let content = |source| SampleError::Content {
+        heard(std::io::Cursor::new(wav), path, frames)
+    }
+
+    /// As [`sound`](Self::sound), from a file of which only the clip's seconds are read.
+    ///
+    /// # Errors
+    /// As [`sound`](Self::sound), or if there is no such file.
+    pub fn sound_file(&self, path: &Path, frames: usize) -> Result<LogMel, SampleError> {
+        let file = std::fs::File::open(path).map_err(|source| SampleError::Io {
             path: path.into(),
             source,
-        };
-        let seconds = frames as f64;
-        let waveform = Waveform::from_wav_start(wav, seconds).map_err(content)?;
-        if waveform.seconds() < seconds - SHORT_BY {
-            return Err(content(PreprocessError::ShortAudio {
-                expected: seconds,
-                found: waveform.seconds(),
-            }));
-        }
-        Ok(log_mel_rows(waveform, frames))
+        })?;
+        heard(std::io::BufReader::new(file), path, frames)
     }
 
     /// Side of the vision encoder's image.
@@ -294,6 +300,23 @@ pub fn token_batch<B: Backend>(sentences: &[&Tokens], device: &B::Device) -> Tok
 
 /// Seconds that a sound may end before its clip does.
 const SHORT_BY: f64 = 0.5;
+
+/// The log-mel examples of a WAV file at `path` for a clip of so many frames.
+fn heard(file: impl Read + Seek, path: &Path, frames: usize) -> Result<LogMel, SampleError> {
+    let content = |source| SampleError::Content {
+        path: path.into(),
+        source,
+    };
+    let seconds = frames as f64;
+    let waveform = Waveform::read_wav_start(file, seconds).map_err(content)?;
+    if waveform.seconds() < seconds - SHORT_BY {
+        return Err(content(PreprocessError::ShortAudio {
+            expected: seconds,
+            found: waveform.seconds(),
+        }));
+    }
+    Ok(log_mel_rows(waveform, frames))
+}
 
 #[cfg(test)]
 mod tests {

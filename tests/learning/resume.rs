@@ -55,7 +55,7 @@ fn resuming_at_a_step_boundary_gives_the_same_weights_byte_for_byte() {
     let stopped_at = parts.join("checkpoints/step-00000004");
     assert!(stopped_at.join("model.safetensors").is_file());
     let position: Position =
-        serde_json::from_slice(&std::fs::read(stopped_at.join("position.json")).unwrap()).unwrap();
+        toml::from_str(&std::fs::read_to_string(stopped_at.join("position.toml")).unwrap()).unwrap();
     assert_eq!((position.epoch, position.micro_batch), (2, 2), "inside an epoch");
     run(&full, &data, &parts, true)
         .train::<Training>(&device)

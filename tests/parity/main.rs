@@ -18,6 +18,7 @@ mod pictures;
 mod presets;
 mod prompt_encoder;
 mod roberta;
+mod schedule;
 mod session;
 mod timm_vit;
 mod torch_file;

@@ -11,7 +11,7 @@ use burn_love_train::{
     data::{RefAvs, Row, Split},
     evaluation::{EvalOptions, Modality},
     metrics::iou,
-    prediction::{Format, PredictRequest, SoundFile, predict},
+    prediction::{Format, PredictRequest, predict},
     report::{DemoReport, Picture, TitledEvaluation, TrainingSummary, demo_report, split_counts},
     synth::SynthConfig,
     training::parameter_counts,
@@ -244,10 +244,7 @@ fn picture(
     let labels = data.masks(row, frames.len(), size)?;
     let mut request = PredictRequest::new(frames, row.expression.clone());
     request.model = trained.weights.display().to_string();
-    request.audio = Some(SoundFile {
-        path: data.audio_path(row),
-        content: data.audio(row)?,
-    });
+    request.audio = Some(data.audio_path(row));
     let prediction = with_backend!(device, |B, at| {
         let model = trained.load::<B>(&at)?;
         predict(&model, &trained.config, request, &at)?

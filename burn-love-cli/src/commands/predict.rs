@@ -1,6 +1,6 @@
 //! `predict`: what a sentence refers to in a clip with sound.
 
-use burn_love_train::prediction::{Format, PredictRequest, SoundFile, predict, read_frames};
+use burn_love_train::prediction::{Format, PredictRequest, predict, read_frames};
 
 use super::model::Trained;
 use crate::{
@@ -20,11 +20,9 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
     request.fps = args.fps;
     request.model = trained.weights.display().to_string();
     if let Some(path) = &args.audio {
-        let content = std::fs::read(path).map_err(|error| CliError::io(path, &error))?;
-        request.audio = Some(SoundFile {
-            path: path.clone(),
-            content,
-        });
+        // Read when it is heard; a wrong path is told before the model is loaded.
+        std::fs::File::open(path).map_err(|error| CliError::io(path, &error))?;
+        request.audio = Some(path.clone());
     }
     let device = global.device.probe()?;
     output::check(&args.out, global.overwrite)?;

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use presets::{PRESETS, Preset};
 pub use resolve::{ConfigError, Source, resolve, write_config};
 
+use crate::training::WarmupType;
+
 /// Version of the config's keys; a file of another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -48,9 +50,13 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Optimizer steps of linear warm-up.
+    /// Learning rate at the start of the warm-up and at the end of the run.
+    pub min_lr: f64,
+    /// Optimizer steps of warm-up: none, or at least two.
     pub warmup_steps: usize,
-    /// AdamW's weight decay.
+    /// How the learning rate rises: `linear` or `log`.
+    pub warmup_type: WarmupType,
+    /// AdamW's weight decay; biases, norms and scales have none.
     pub weight_decay: f64,
     /// AdamW's first beta.
     pub beta_1: f64,
@@ -60,6 +66,8 @@ pub struct TrainConfig {
     pub epsilon: f64,
     /// Largest norm of all gradients together; 0 for no clipping.
     pub clip_norm: f64,
+    /// Steps in a row whose loss or gradient is not a number, behind which the training stops.
+    pub max_skipped_in_row: usize,
     /// Weight of the mask's binary cross-entropy.
     pub lambda_bce: f64,
     /// Weight of the mask's DICE loss.
@@ -83,6 +91,59 @@ pub struct TrainConfig {
     /// Which parts of the model learn.
     #[serde(flatten)]
     pub trainable: Trainable,
+    /// Factors of the learning rate, part by part.
+    pub lr_scale: PartScales,
+    /// Factors of the weight decay, part by part.
+    pub weight_decay_scale: PartScales,
+}
+
+/// A factor for each part of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PartScales {
+    /// `[seg]`, the projections, the fusion transformer, and the projection to the prompt.
+    pub fusion: f64,
+    /// SAM 2's mask decoder.
+    pub mask_decoder: f64,
+    /// SAM 2's prompt encoder.
+    pub prompt_encoder: f64,
+    /// SAM 2's image encoder.
+    pub image_encoder: f64,
+    /// SAM 2's memory attention, memory encoder and object pointers.
+    pub memory: f64,
+    /// The audio encoder.
+    pub audio_encoder: f64,
+    /// The vision encoder.
+    pub vision_encoder: f64,
+    /// The text encoder.
+    pub text_encoder: f64,
+}
+
+impl PartScales {
+    /// All parts alike.
+    pub const ONE: Self = Self {
+        fusion: 1.0,
+        mask_decoder: 1.0,
+        prompt_encoder: 1.0,
+        image_encoder: 1.0,
+        memory: 1.0,
+        audio_encoder: 1.0,
+        vision_encoder: 1.0,
+        text_encoder: 1.0,
+    };
+
+    /// The factors with the parts' names.
+    pub fn named(&self) -> [(&'static str, f64); 8] {
+        [
+            ("fusion", self.fusion),
+            ("mask_decoder", self.mask_decoder),
+            ("prompt_encoder", self.prompt_encoder),
+            ("image_encoder", self.image_encoder),
+            ("memory", self.memory),
+            ("audio_encoder", self.audio_encoder),
+            ("vision_encoder", self.vision_encoder),
+            ("text_encoder", self.text_encoder),
+        ]
+    }
 }
 
 /// Which rows are used.
@@ -155,12 +216,15 @@ impl TrainConfig {
             batch_size: 8,
             accumulation: 2,
             lr: 1e-4,
+            min_lr: 0.0,
             warmup_steps: 100,
+            warmup_type: WarmupType::Linear,
             weight_decay: 0.0,
             beta_1: 0.9,
             beta_2: 0.95,
             epsilon: 1e-8,
             clip_norm: 1.0,
+            max_skipped_in_row: 5,
             lambda_bce: 1.0,
             lambda_dice: 1.0,
             lambda_object: 0.0,
@@ -172,6 +236,8 @@ impl TrainConfig {
             validate_every: 0,
             log_every: 10,
             trainable: Trainable::PAPER,
+            lr_scale: PartScales::ONE,
+            weight_decay_scale: PartScales::ONE,
         }
     }
 

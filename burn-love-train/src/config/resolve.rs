@@ -300,6 +300,7 @@ fn check(config: &Config) -> Result<(), String> {
         ("train.steps or train.epochs", train.steps.max(train.epochs)),
         ("train.keep_checkpoints", train.keep_checkpoints),
         ("train.log_every", train.log_every),
+        ("train.max_skipped_in_row", train.max_skipped_in_row),
         ("eval.batch_size", config.eval.batch_size),
         ("fusion.layers", model.fusion.layers),
         ("fusion.seg_tokens", model.fusion.seg_tokens),
@@ -352,6 +353,7 @@ fn check(config: &Config) -> Result<(), String> {
     }
     let finite = [
         ("train.lr", train.lr),
+        ("train.min_lr", train.min_lr),
         ("train.weight_decay", train.weight_decay),
         ("train.clip_norm", train.clip_norm),
         ("train.lambda_bce", train.lambda_bce),
@@ -363,6 +365,22 @@ fn check(config: &Config) -> Result<(), String> {
         .find(|(_, value)| !value.is_finite() || *value < 0.0)
     {
         return Err(format!("expected {key} to be a number ≥ 0, found {value}"));
+    }
+    if train.min_lr > train.lr {
+        let (low, high) = (train.min_lr, train.lr);
+        return Err(format!("expected train.min_lr ≤ train.lr, found {low} and {high}"));
+    }
+    for (table, scales) in [
+        ("lr_scale", &train.lr_scale),
+        ("weight_decay_scale", &train.weight_decay_scale),
+    ] {
+        if let Some((part, value)) = scales
+            .named()
+            .into_iter()
+            .find(|(_, value)| !value.is_finite() || *value < 0.0)
+        {
+            return Err(format!("expected train.{table}.{part} to be a number ≥ 0, found {value}"));
+        }
     }
     for (key, value) in [
         ("fusion.dropout", model.fusion.dropout),

@@ -4,7 +4,7 @@
 const THRESHOLDS: usize = 255;
 
 /// β² of the F-measure.
-const BETA_SQUARED: f64 = 0.3;
+pub(crate) const BETA_SQUARED: f64 = 0.3;
 
 /// Added to the union, in the reference.
 const IOU_EPSILON: f64 = 1e-7;

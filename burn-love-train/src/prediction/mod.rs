@@ -9,5 +9,5 @@ mod write;
 
 pub use frames::{FrameFolder, read_frames};
 pub use overlay::{OBJECT_COLOUR, TRUTH_COLOUR, contact_sheet, outline, overlay};
-pub use predict::{FramePrediction, PredictRequest, Prediction, SoundFile, Timings, predict};
+pub use predict::{FramePrediction, PredictRequest, Prediction, Timings, predict};
 pub use write::Format;

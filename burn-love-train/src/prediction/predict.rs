@@ -16,15 +16,6 @@ use crate::{
     samples::{Preparer, SampleError},
 };
 
-/// The content of a WAV file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SoundFile {
-    /// Where it was read from, for messages and `result.json`.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub content: Vec<u8>,
-}
-
 /// What to look for, and in what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictRequest {
@@ -32,8 +23,9 @@ pub struct PredictRequest {
     pub frames: Vec<RgbImage>,
     /// Frames a second. The paper's clips have one.
     pub fps: f64,
-    /// The sound; background noise stands in for it where there is none.
-    pub audio: Option<SoundFile>,
+    /// A WAV file with the sound, of which the clip's seconds are read; background noise stands in for it where there is
+    /// none.
+    pub audio: Option<PathBuf>,
     /// The expression.
     pub text: String,
     /// What `result.json` calls the model.
@@ -120,7 +112,7 @@ pub fn predict<B: Backend>(
     let seconds = ((frames.len() as f64 / request.fps).round() as usize).max(1);
     let tokens = preparer.tokens(&request.text)?;
     let sound = match &request.audio {
-        Some(file) => preparer.sound(&file.content, &file.path, seconds)?,
+        Some(path) => preparer.sound_file(path, seconds)?,
         None => {
             tracing::warn!("no sound given: background noise stands in for it");
             background(seconds)
@@ -170,7 +162,7 @@ pub fn predict<B: Backend>(
     );
     Ok(Prediction {
         text: request.text,
-        audio: request.audio.map(|file| file.path),
+        audio: request.audio,
         found,
         model: request.model,
         device: device_name::<B>(device),

@@ -1,6 +1,6 @@
 //! Predictions of an untrained nano model, their files, and the pictures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn_flex::Flex;
 use burn_love::love::Sam2Love;
@@ -31,7 +31,8 @@ fn frames(count: u32) -> Vec<RgbImage> {
         .collect()
 }
 
-fn wav(seconds: usize) -> SoundFile {
+/// Background noise in a file of `folder`.
+fn wav(folder: &Path, seconds: usize) -> PathBuf {
     use rand::SeedableRng;
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let length = seconds * synth::SAMPLE_RATE as usize;
@@ -47,16 +48,16 @@ fn wav(seconds: usize) -> SoundFile {
         writer.write_sample((sample * 32768.0) as i16).unwrap();
     }
     writer.finalize().unwrap();
-    SoundFile {
-        path: "clip/audio.wav".into(),
-        content: bytes.into_inner(),
-    }
+    let path = folder.join("audio.wav");
+    std::fs::write(&path, bytes.into_inner()).unwrap();
+    path
 }
 
 #[test]
 fn a_clip_of_any_length_gives_files_of_its_own_size() {
     let (config, model) = model();
-    for (count, audio) in [(3, None), (12, Some(wav(12)))] {
+    let sounds = tempfile::tempdir().unwrap();
+    for (count, audio) in [(3, None), (12, Some(wav(sounds.path(), 12)))] {
         let request = PredictRequest {
             audio,
             ..PredictRequest::new(frames(count), "the loudest object")
@@ -101,15 +102,16 @@ fn a_clip_of_any_length_gives_files_of_its_own_size() {
 #[test]
 fn bad_requests_are_errors_that_name_what_is_wrong() {
     let (config, model) = model();
+    let sounds = tempfile::tempdir().unwrap();
     let error = |request: PredictRequest| {
         let error = predict(&model, &config, request, &Default::default()).unwrap_err();
         error.to_string()
     };
     let short = PredictRequest {
-        audio: Some(wav(2)),
+        audio: Some(wav(sounds.path(), 2)),
         ..PredictRequest::new(frames(4), "the object")
     };
-    assert!(error(short).contains("clip/audio.wav: expected at least 4.00 s"));
+    assert!(error(short).contains("audio.wav: expected at least 4.00 s"));
     assert!(error(PredictRequest::new(frames(2), " ")).contains("empty"));
     assert!(error(PredictRequest::new(Vec::new(), "the star")).contains("at least one frame"));
     let mut uneven = frames(2);

@@ -11,7 +11,6 @@ use std::{
 
 use burn::{
     module::AutodiffModule,
-    optim::{AdamW, Optimizer, adaptor::OptimizerAdaptor},
     prelude::*,
     record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder},
     tensor::backend::AutodiffBackend,
@@ -19,10 +18,10 @@ use burn::{
 use burn_love::weights::{WeightsError, keys, state_of, write_safetensors};
 use serde::{Deserialize, Serialize};
 
-use super::LoveLearner;
+use super::{GroupedAdamW, LoveLearner, StepValues};
 
 /// The optimizer of every training.
-pub type LoveOptimizer<B> = OptimizerAdaptor<AdamW, LoveLearner<B>, B>;
+pub type LoveOptimizer<B> = GroupedAdamW<B, LoveLearner<B>>;
 
 /// A checkpoint that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +64,12 @@ pub struct Position {
     pub micro_batch: usize,
     /// Best validation J so far.
     pub best_j: Option<f64>,
+    /// Steps that were not taken because a loss or gradient was not a number.
+    pub skipped: usize,
+    /// How many of them were the last ones.
+    pub skipped_in_row: usize,
+    /// Sums over the steps since the last line of the log.
+    pub running: StepValues,
 }
 
 /// The `checkpoints` folder of a run, with `best` and `last` beside it.
@@ -74,10 +79,15 @@ pub struct Checkpoints {
     keep: usize,
 }
 
+/// Ends of the names of folders that are being written, or removed.
+const PARTIAL: &str = ".partial";
+const OLD: &str = ".old";
+
 const MODEL: &str = "model.safetensors";
 const MODEL_RECORD: &str = "model.mpk";
 const OPTIMIZER_RECORD: &str = "optimizer.mpk";
-const POSITION: &str = "position.json";
+/// TOML, which brings floats back to the last bit.
+const POSITION: &str = "position.toml";
 
 impl Checkpoints {
     /// The checkpoints of the run in `run`; `keep` of them stay, and the best one.
@@ -107,7 +117,7 @@ impl Checkpoints {
         let name = format!("step-{:08}", position.step);
         let (target, aside) = (
             self.folder().join(&name),
-            self.folder().join(format!(".{name}.partial")),
+            self.folder().join(format!(".{name}{PARTIAL}")),
         );
         if self.find("last").as_ref() == Some(&target) {
             // Nothing was learned since; only what points here changes.
@@ -128,7 +138,7 @@ impl Checkpoints {
         write_position(&aside, position)?;
         if target.exists() {
             // A step that was resumed behind and reached again; the new files are complete already.
-            fs::remove_dir_all(&target).map_err(io(&target))?;
+            remove(&target)?;
         }
         fs::rename(&aside, &target).map_err(io(&target))?;
         sync_folder(&self.folder());
@@ -174,10 +184,10 @@ impl Checkpoints {
             path: self.run.clone(),
         })?;
         let path = folder.join(POSITION);
-        let json = fs::read_to_string(&path).map_err(io(&path))?;
-        let position = serde_json::from_str(&json).map_err(|error| CheckpointError::Record {
+        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let position: Position = toml::from_str(&text).map_err(|error| CheckpointError::Record {
             path,
-            found: error.to_string(),
+            found: error.message().into(),
         })?;
         let trainable = learner.trainable;
         let model = restore::<B, _>(&folder.join(MODEL_RECORD), device)?;
@@ -185,6 +195,26 @@ impl Checkpoints {
         learner.model = learner.model.freeze(&trainable);
         let optimizer = optimizer.load_record(restore::<B, _>(&folder.join(OPTIMIZER_RECORD), device)?);
         Ok((learner, optimizer, position))
+    }
+
+    /// Removes what a killed run left half written or half removed.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn sweep(&self) -> Result<(), CheckpointError> {
+        let folder = self.folder();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io(&folder)(error)),
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(".step-") && (name.ends_with(PARTIAL) || name.ends_with(OLD)) {
+                fs::remove_dir_all(entry.path()).map_err(io(&entry.path()))?;
+            }
+        }
+        Ok(())
     }
 
     fn point(&self, pointer: &str, name: &str) -> Result<(), CheckpointError> {
@@ -209,17 +239,25 @@ impl Checkpoints {
         let old = steps.len().saturating_sub(self.keep);
         for path in steps[..old].iter().map(|name| folder.join(name)) {
             if best.as_ref() != Some(&path) {
-                fs::remove_dir_all(&path).map_err(io(&path))?;
+                remove(&path)?;
             }
         }
         Ok(())
     }
 }
 
+/// Removes a checkpoint's folder. It is renamed first: a folder of a step's name is complete at every moment.
+fn remove(folder: &Path) -> Result<(), CheckpointError> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.with_file_name(format!(".{name}{OLD}"));
+    fs::rename(folder, &aside).map_err(io(folder))?;
+    fs::remove_dir_all(&aside).map_err(io(&aside))
+}
+
 fn write_position(folder: &Path, position: &Position) -> Result<(), CheckpointError> {
     let (path, aside) = (folder.join(POSITION), folder.join(".position.partial"));
-    let json = serde_json::to_string_pretty(position).expect("plain values");
-    write_durably(&aside, json.as_bytes())?;
+    let text = toml::to_string(position).expect("plain values");
+    write_durably(&aside, text.as_bytes())?;
     fs::rename(&aside, &path).map_err(io(&path))
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -48,8 +48,27 @@ pub enum TrainEvent {
         values: StepValues,
         /// Seconds per step.
         seconds: f64,
+        /// Rows per second.
+        rows_per_second: f64,
+        /// Resident memory of the process, in bytes; 0 where the system does not tell.
+        memory: usize,
         /// Time left.
         eta: Duration,
+    },
+    /// A step was not taken: its loss or its gradient is not a number.
+    Skipped {
+        /// Optimizer steps done, this one included.
+        step: usize,
+        /// Epoch, from 0.
+        epoch: usize,
+        /// The loss, or the norm of the gradients.
+        value: f64,
+        /// Steps skipped in a row.
+        in_row: usize,
+        /// As many in a row end the training.
+        limit: usize,
+        /// Steps skipped in all.
+        total: usize,
     },
     /// The model was validated.
     Valid {
@@ -103,29 +122,46 @@ impl fmt::Display for TrainEvent {
                 norm,
                 values,
                 seconds,
+                rows_per_second,
+                memory,
                 eta,
             } => write!(
                 f,
-                "step {step}/{total}  epoch {}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}  \
-                 |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  ETA {}",
+                "step {step}/{total}  epoch {}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}  F {:.3}  \
+                 |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  {rows_per_second:.1} rows/s  {} MB  ETA {}",
                 epoch + 1,
                 values.loss,
                 values.bce,
                 values.dice,
                 values.object,
                 values.j,
+                values.f,
+                memory / 1_000_000,
                 clock(*eta)
+            ),
+            Self::Skipped {
+                step,
+                value,
+                in_row,
+                limit,
+                total,
+                ..
+            } => write!(
+                f,
+                "step {step} skipped: its loss or gradient is {value} ({in_row} in a row, {limit} end the training; \
+                 {total} in all)"
             ),
             Self::Valid {
                 step, values, best, ..
             } => write!(
                 f,
-                "valid at step {step}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}{}",
+                "valid at step {step}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  J {:.3}  F {:.3}{}",
                 values.loss,
                 values.bce,
                 values.dice,
                 values.object,
                 values.j,
+                values.f,
                 if *best { "  (best so far)" } else { "" }
             ),
             Self::Checkpoint { path, .. } => write!(f, "checkpoint {}", path.display()),
@@ -152,11 +188,14 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens both files of the run in `run` at their ends.
+    /// Opens both files of the run in `run` at their ends. Lines of `metrics.jsonl` behind `step`, from which the run
+    /// goes on, are dropped.
     ///
     /// # Errors
-    /// If a file cannot be opened; the error comes with its path.
-    pub fn open(run: &Path) -> Result<Self, (PathBuf, std::io::Error)> {
+    /// If a file cannot be opened or rewritten; the error comes with its path.
+    pub fn open(run: &Path, step: usize) -> Result<Self, (PathBuf, std::io::Error)> {
+        let metrics = run.join("metrics.jsonl");
+        rewind(&metrics, step).map_err(|error| (metrics, error))?;
         let open = |name: &str| {
             let path = run.join(name);
             OpenOptions::new()
@@ -178,9 +217,6 @@ impl RunLog {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let (log, metrics) = &mut *files;
         writeln!(log, "{event}")?;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         let (step, epoch, split, mut named, values) = match event {
             TrainEvent::Step {
                 step,
@@ -188,6 +224,9 @@ impl RunLog {
                 lr,
                 norm,
                 seconds,
+                rows_per_second,
+                memory,
+                eta,
                 values,
                 ..
             } => {
@@ -195,53 +234,143 @@ impl RunLog {
                     ("lr", *lr),
                     ("gradient_norm", *norm),
                     ("seconds_per_step", *seconds),
+                    ("rows_per_second", *rows_per_second),
+                    ("memory_bytes", *memory as f64),
+                    ("eta_seconds", eta.as_secs_f64()),
                 ];
                 (step, epoch, "train", own, values)
             }
             TrainEvent::Valid {
                 step, epoch, values, ..
             } => (step, epoch, "valid", Vec::new(), values),
+            TrainEvent::Skipped {
+                step, epoch, total, ..
+            } => {
+                let named = vec![("skipped_steps", *total as f64)];
+                return append(metrics, *step, *epoch, "train", named);
+            }
             _ => return Ok(()),
         };
         named.extend([("loss", values.loss), ("bce", values.bce), ("dice", values.dice)]);
-        named.extend([("object", values.object), ("J", values.j)]);
-        let mut lines = String::new();
-        for (name, value) in named {
-            let time = (now.as_secs_f64() * 1e3).round() / 1e3;
-            let line = json!({"step": step, "epoch": epoch, "split": split, "name": name, "value": value, "time": time});
-            lines.push_str(&line.to_string());
-            lines.push('\n');
+        named.extend([("object", values.object), ("J", values.j), ("F", values.f)]);
+        append(metrics, *step, *epoch, split, named)
+    }
+}
+
+/// Appends one line a value, all of them at once.
+fn append(
+    file: &mut File,
+    step: usize,
+    epoch: usize,
+    split: &str,
+    named: Vec<(&str, f64)>,
+) -> std::io::Result<()> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let time = (now.as_secs_f64() * 1e3).round() / 1e3;
+    let mut lines = String::new();
+    for (name, value) in named {
+        let line = json!({"step": step, "epoch": epoch, "split": split, "name": name, "value": value, "time": time});
+        lines.push_str(&line.to_string());
+        lines.push('\n');
+    }
+    file.write_all(lines.as_bytes())
+}
+
+/// Drops what a run wrote behind the checkpoint of `step`: steps that will be done again, and a line that was torn when
+/// the run was killed.
+fn rewind(path: &Path, step: usize) -> std::io::Result<()> {
+    let content = match std::fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let is_kept = |line: &&[u8]| {
+        serde_json::from_slice::<serde_json::Value>(line)
+            .ok()
+            .and_then(|line| line["step"].as_u64())
+            .is_some_and(|of| of <= step as u64)
+    };
+    let lines = content.split_inclusive(|byte| *byte == b'\n');
+    let kept: Vec<u8> = lines
+        .filter(|line| line.ends_with(b"\n"))
+        .filter(is_kept)
+        .flatten()
+        .copied()
+        .collect();
+    if kept == content {
+        return Ok(());
+    }
+    let aside = path.with_extension("jsonl.partial");
+    let mut file = File::create(&aside)?;
+    file.write_all(&kept)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: usize) -> TrainEvent {
+        TrainEvent::Valid {
+            step,
+            epoch: 0,
+            values: StepValues::default(),
+            best: false,
         }
-        metrics.write_all(lines.as_bytes())
-    }
-}
-
-/// Running means of steps' values.
-#[derive(Debug, Default)]
-pub(super) struct Mean {
-    sum: StepValues,
-}
-
-impl Mean {
-    pub fn add(&mut self, values: &StepValues) {
-        let (rows, present) = (values.rows as f64, values.present as f64);
-        self.sum.loss += values.loss * rows;
-        self.sum.bce += values.bce * rows;
-        self.sum.dice += values.dice * rows;
-        self.sum.object += values.object * rows;
-        self.sum.j += values.j * present;
-        self.sum.rows += values.rows;
-        self.sum.present += values.present;
     }
 
-    pub fn take(&mut self) -> StepValues {
-        let mut mean = std::mem::take(&mut self.sum);
-        let (rows, present) = (mean.rows.max(1) as f64, mean.present.max(1) as f64);
-        mean.loss /= rows;
-        mean.bce /= rows;
-        mean.dice /= rows;
-        mean.object /= rows;
-        mean.j /= present;
-        mean
+    fn steps(run: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let mut steps: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .collect();
+        steps.dedup();
+        steps
+    }
+
+    #[test]
+    fn a_resumed_log_has_no_step_twice() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("metrics.jsonl");
+        let log = RunLog::open(run.path(), 0).unwrap();
+        (1..=4).for_each(|at| log.write(&step(at)).unwrap());
+        drop(log);
+        // Killed in the middle of a line.
+        let mut torn = std::fs::read(&path).unwrap();
+        torn.truncate(torn.len() - 7);
+        std::fs::write(&path, torn).unwrap();
+        let log = RunLog::open(run.path(), 2).unwrap();
+        assert_eq!(steps(run.path()), [1, 2]);
+        log.write(&step(3)).unwrap();
+        assert_eq!(steps(run.path()), [1, 2, 3]);
+        assert!(!path.with_extension("jsonl.partial").exists());
+        // At the last checkpoint only the torn line goes.
+        std::fs::write(&path, [std::fs::read(&path).unwrap(), b"{\"step\":3".to_vec()].concat()).unwrap();
+        RunLog::open(run.path(), 3).unwrap();
+        assert_eq!(steps(run.path()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_skipped_step_is_counted() {
+        let run = tempfile::tempdir().unwrap();
+        let log = RunLog::open(run.path(), 0).unwrap();
+        let skipped = TrainEvent::Skipped {
+            step: 7,
+            epoch: 1,
+            value: f64::NAN,
+            in_row: 2,
+            limit: 5,
+            total: 3,
+        };
+        log.write(&skipped).unwrap();
+        let line = std::fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((line["name"].as_str(), line["value"].as_f64()), (Some("skipped_steps"), Some(3.0)));
+        let told = "step 7 skipped: its loss or gradient is NaN (2 in a row, 5 end the training; 3 in all)";
+        assert_eq!(skipped.to_string(), told);
     }
 }

@@ -16,7 +16,10 @@ use burn_train::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{LoveBatch, Objective};
+use crate::metrics::BETA_SQUARED;
 
 /// A model with what it is trained for.
 #[derive(Module, Debug)]
@@ -35,7 +38,7 @@ pub struct LoveLearner<B: Backend> {
 }
 
 /// What a step is judged by, averaged over its rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepValues {
     /// The loss.
     pub loss: f64,
@@ -47,10 +50,42 @@ pub struct StepValues {
     pub object: f64,
     /// Mean IoU of the first frame over the rows that show the object there.
     pub j: f64,
+    /// Mean F-measure of precision and recall (β² = 0.3) of the first frame over the same rows, at the same threshold.
+    pub f: f64,
     /// Rows.
     pub rows: usize,
     /// Rows that show the object in the first frame.
     pub present: usize,
+}
+
+impl StepValues {
+    /// Adds another step's values to a sum that begins at the default. Sums are weighted by rows: see
+    /// [`mean`](Self::mean).
+    pub fn add(&mut self, values: &Self) {
+        let (rows, present) = (values.rows as f64, values.present as f64);
+        self.loss += values.loss * rows;
+        self.bce += values.bce * rows;
+        self.dice += values.dice * rows;
+        self.object += values.object * rows;
+        self.j += values.j * present;
+        self.f += values.f * present;
+        self.rows += values.rows;
+        self.present += values.present;
+    }
+
+    /// The mean of a sum.
+    pub fn mean(self) -> Self {
+        let (rows, present) = (self.rows.max(1) as f64, self.present.max(1) as f64);
+        Self {
+            loss: self.loss / rows,
+            bce: self.bce / rows,
+            dice: self.dice / rows,
+            object: self.object / rows,
+            j: self.j / present,
+            f: self.f / present,
+            ..self
+        }
+    }
 }
 
 impl ItemLazy for StepValues {
@@ -88,19 +123,24 @@ impl<B: Backend> LoveLearner<B> {
         let values = Tensor::cat(all, 0).into_data().convert::<f64>();
         let values = values.as_slice::<f64>().expect("just converted");
         let (scalars, counts) = values.split_at(4);
-        let (mut j, mut present) = (0.0, 0);
+        let (mut j, mut f, mut present) = (0.0, 0.0, 0u32);
         for i in (0..b).filter(|i| counts[2 * b + i] > 0.0) {
-            j += counts[i] / counts[b + i];
+            let [both, either, area] = [counts[i], counts[b + i], counts[2 * b + i]];
+            let found = either + both - area;
+            j += both / either;
+            f += (1.0 + BETA_SQUARED) * both / (BETA_SQUARED * area + found);
             present += 1;
         }
+        let shown = f64::from(present.max(1));
         let values = StepValues {
             loss: scalars[0],
             bce: scalars[1],
             dice: scalars[2],
             object: scalars[3],
-            j: j / f64::from(u32::try_from(present.max(1)).expect("a batch is small")),
+            j: j / shown,
+            f: f / shown,
             rows: b,
-            present,
+            present: present as usize,
         };
         (losses.total, values)
     }

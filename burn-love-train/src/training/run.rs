@@ -19,8 +19,8 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet,
-    Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecay,
+    CheckpointError, Checkpoints, Cursor, GroupedAdamW, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet,
+    Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecayConfig, parts,
 };
 use crate::{
     config::Config,
@@ -56,12 +56,16 @@ pub enum RunError {
         /// The data set.
         path: PathBuf,
     },
-    /// The loss or the gradients are not numbers any more.
-    #[error("diverged behind step {step}: expected a finite loss and gradient, found {value}")]
+    /// The loss or the gradients are not numbers any more; a checkpoint was written.
+    #[error(
+        "diverged: expected finite losses and gradients, found {value} at step {step}, and {in_row} such steps in a row"
+    )]
     Diverged {
-        /// Optimizer steps done.
+        /// Optimizer steps done, with those that were skipped.
         step: usize,
-        /// The loss or norm.
+        /// How many of the last ones were skipped.
+        in_row: usize,
+        /// The last one's loss, or its gradients' norm.
         value: f64,
     },
     /// Somebody asked for it; a checkpoint was written.
@@ -124,12 +128,8 @@ impl TrainRun {
         }
         let total_steps = config.train.total_steps(train.rows.len());
         let learner = self.learner::<B>(device)?;
-        let optimizer = AdamWConfig::new()
-            .with_beta_1(config.train.beta_1 as f32)
-            .with_beta_2(config.train.beta_2 as f32)
-            .with_epsilon(config.train.epsilon as f32)
-            .with_weight_decay(config.train.weight_decay as f32)
-            .init();
+        let parts = parts(&learner.model, &config.train);
+        let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
         let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
         let (learner, optimizer, position) = if self.resume {
             checkpoints
@@ -145,7 +145,8 @@ impl TrainRun {
             valid.features = Some(features);
         }
         ready()?;
-        let log = RunLog::open(&self.out).map_err(|(path, source)| RunError::Io { path, source })?;
+        checkpoints.sweep().map_err(RunError::from)?;
+        let log = RunLog::open(&self.out, position.step).map_err(|(path, source)| RunError::Io { path, source })?;
         let listener = self.listener.clone();
         let listener: Listener = Arc::new(move |event: &TrainEvent| {
             if let Err(error) = log.write(event) {
@@ -163,7 +164,7 @@ impl TrainRun {
         });
         let (train_cursor, valid_cursor) = (Arc::new(Cursor::default()), Arc::new(Cursor::default()));
         let start = Start {
-            optimizer: optimizer.clone(),
+            optimizer,
             position,
             micro_batches: train.micro_batches(),
             total_steps,
@@ -191,14 +192,18 @@ impl TrainRun {
         if !self.dashboard {
             training = training.renderer(Quiet);
         }
-        let schedule = WarmupDecay::new(config.train.lr, config.train.warmup_steps, total_steps);
-        let result = training.launch(Learner::new(learner, optimizer, schedule));
+        let schedule = WarmupDecayConfig::new(&config.train, total_steps).init();
+        // The strategy steps its own optimizer; burn-train wants one with the learner.
+        let idle = AdamWConfig::new().init();
+        let result = training.launch(Learner::new(learner, idle, schedule));
         match outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => Ok(result.model.model),
             Some(Stop::Interrupted) => Err(RunError::Interrupted.into()),
             Some(Stop::Sample(error)) => Err(RunError::from(error).into()),
             Some(Stop::Checkpoint(error)) => Err(RunError::from(error).into()),
-            Some(Stop::Diverged { step, loss }) => Err(RunError::Diverged { step, value: loss }.into()),
+            Some(Stop::Diverged { step, in_row, value }) => {
+                Err(RunError::Diverged { step, in_row, value }.into())
+            }
         }
     }
 

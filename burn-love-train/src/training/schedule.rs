@@ -1,38 +1,97 @@
-//! Linear warm-up, then linear decay to zero: DeepSpeed's `WarmupDecayLR`, in optimizer steps.
+//! Warm-up, then linear decay: DeepSpeed's `WarmupDecayLR`, in optimizer steps.
 
 use burn::{lr_scheduler::LrScheduler, prelude::*};
+use serde::{Deserialize, Serialize};
 
-/// The schedule. Step k (from 0) runs at `peak · γ(k − 1)`, as current DeepSpeed does: its scheduler lags one
-/// step behind the optimizer and starts at zero, so the first two steps leave the weights as they are.
+use crate::config::TrainConfig;
+
+/// How the learning rate rises during the warm-up.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmupType {
+    /// By equal parts a step, as the paper's code base asks for.
+    #[default]
+    Linear,
+    /// As the logarithm of the step: DeepSpeed's own default.
+    Log,
+}
+
+/// What a [`WarmupDecay`] is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WarmupDecayConfig {
+    /// Rate at the start and at the end.
+    pub min_lr: f64,
+    /// Rate at the end of the warm-up.
+    pub max_lr: f64,
+    /// Optimizer steps of warm-up: none, or at least two as in DeepSpeed.
+    pub warmup_steps: usize,
+    /// How the rate rises.
+    pub warmup_type: WarmupType,
+    /// Optimizer steps in all.
+    pub total_steps: usize,
+}
+
+/// The schedule. Step k (from 0) runs at `min + (max − min) · γ(k − 1)`, as in DeepSpeed (0.19.8): its scheduler lags
+/// one step behind the optimizer and begins at γ(0) = 0, so the first two steps run at the lowest rate.
+///
+/// DEVIATION: DeepSpeed refuses a warm-up of 0 steps; here it means none, and the first step runs at `max`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WarmupDecay {
-    peak: f64,
-    warmup: usize,
-    total: usize,
+    config: WarmupDecayConfig,
     step: usize,
 }
 
-impl WarmupDecay {
-    /// A schedule over `total` optimizer steps, of which `warmup` warm up.
-    pub fn new(peak: f64, warmup: usize, total: usize) -> Self {
+impl WarmupDecayConfig {
+    /// The schedule of a training of `total_steps`.
+    pub fn new(config: &TrainConfig, total_steps: usize) -> Self {
         Self {
-            peak,
-            warmup,
-            total,
-            step: 0,
+            min_lr: config.min_lr,
+            max_lr: config.lr,
+            warmup_steps: config.warmup_steps,
+            warmup_type: config.warmup_type,
+            total_steps,
         }
     }
 
+    /// The schedule at its first step.
+    pub fn init(self) -> WarmupDecay {
+        self.at(0)
+    }
+
+    /// The schedule with `step` steps done.
+    pub fn at(self, step: usize) -> WarmupDecay {
+        WarmupDecay { config: self, step }
+    }
+}
+
+impl WarmupDecay {
     /// The learning rate of optimizer step `step`, from 0.
     pub fn at(&self, step: usize) -> f64 {
-        let Some(k) = step.checked_sub(1) else { return 0.0 };
-        let factor = if k < self.warmup {
-            k as f64 / self.warmup as f64
-        } else {
-            let decay = self.total.saturating_sub(self.warmup).max(1) as f64;
-            ((self.total as f64 - k as f64) / decay).max(0.0)
+        let WarmupDecayConfig { min_lr, max_lr, .. } = self.config;
+        let gamma = match step.checked_sub(1) {
+            Some(k) => self.gamma(k),
+            None if self.config.warmup_steps == 0 => 1.0,
+            None => 0.0,
         };
-        self.peak * factor
+        min_lr + (max_lr - min_lr) * gamma
+    }
+
+    fn gamma(&self, k: usize) -> f64 {
+        let WarmupDecayConfig {
+            warmup_steps,
+            warmup_type,
+            total_steps,
+            ..
+        } = self.config;
+        let warmup = if warmup_steps == 0 { 0 } else { warmup_steps.max(2) };
+        if k < warmup {
+            return match warmup_type {
+                WarmupType::Linear => k as f64 / warmup as f64,
+                WarmupType::Log => 1.0 / (warmup as f64).ln() * ((k + 1) as f64).ln(),
+            };
+        }
+        let decay = total_steps.saturating_sub(warmup).max(1) as f64;
+        ((total_steps as f64 - k as f64) / decay).max(0.0)
     }
 }
 
@@ -60,43 +119,52 @@ mod tests {
     use super::*;
     type B = burn_flex::Flex;
 
-    /// By hand from the formula of `WarmupDecayLR(total_num_steps=10, warmup_max_lr=1, warmup_num_steps=4,
-    /// warmup_type="linear")`, not recorded from a run of DeepSpeed:
-    /// the rate in force at each optimizer step.
+    const SCHEDULE: WarmupDecayConfig = WarmupDecayConfig {
+        min_lr: 0.0,
+        max_lr: 1.0,
+        warmup_steps: 4,
+        warmup_type: WarmupType::Linear,
+        total_steps: 10,
+    };
+
+    fn rates(config: WarmupDecayConfig) -> Vec<f64> {
+        let mut schedule = config.init();
+        (0..13).map(|_| schedule.step()).collect()
+    }
+
+    /// The parity case `schedule` has DeepSpeed's own values; this is the shape at a glance.
     #[test]
-    fn rates_follow_deepspeeds_formula() {
-        let mut schedule = WarmupDecay::new(1.0, 4, 10);
+    fn it_lags_rises_falls_and_stays_at_the_end() {
+        let sixth = |n: i32| f64::from(n) / 6.0;
         let expected = [
-            0.0,
-            0.0,
-            0.25,
-            0.5,
-            0.75,
-            1.0,
-            5.0 / 6.0,
-            4.0 / 6.0,
-            3.0 / 6.0,
-            2.0 / 6.0,
-            1.0 / 6.0,
-            0.0,
-            0.0,
+            0.0, 0.0, 0.25, 0.5, 0.75, 1.0, sixth(5), sixth(4), sixth(3), sixth(2), sixth(1), 0.0, 0.0,
         ];
-        for (step, expected) in expected.into_iter().enumerate() {
-            let lr = schedule.step();
-            assert!(
-                (lr - expected).abs() < 1e-12,
-                "step {step}: {lr} against {expected}"
-            );
+        for (step, (lr, expected)) in rates(SCHEDULE).into_iter().zip(expected).enumerate() {
+            assert!((lr - expected).abs() < 1e-12, "step {step}: {lr} against {expected}");
         }
     }
 
     #[test]
+    fn without_a_warm_up_it_begins_at_the_top() {
+        let config = WarmupDecayConfig {
+            warmup_steps: 0,
+            min_lr: 0.5,
+            ..SCHEDULE
+        };
+        let rates = rates(config);
+        assert_eq!((rates[0], rates[1]), (1.0, 1.0));
+        assert!(rates.windows(2).all(|pair| pair[1] <= pair[0]));
+        assert_eq!(rates[11], 0.5);
+    }
+
+    #[test]
     fn a_record_resumes_where_it_was_taken() {
-        let mut schedule = WarmupDecay::new(1e-3, 3, 20);
+        let mut schedule = SCHEDULE.init();
         for _ in 0..7 {
             schedule.step();
         }
-        let mut resumed = WarmupDecay::new(1e-3, 3, 20).load_record::<B>(schedule.to_record::<B>());
+        let mut resumed = SCHEDULE.init().load_record::<B>(schedule.to_record::<B>());
+        assert_eq!(resumed, SCHEDULE.at(7));
         (0..20).for_each(|_| assert_eq!(resumed.step(), schedule.step()));
     }
 }

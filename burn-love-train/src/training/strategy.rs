@@ -13,7 +13,7 @@ use std::{
 use burn::{
     data::dataloader::Progress,
     module::AutodiffModule,
-    optim::{AdamW, GradientsAccumulator, Optimizer, adaptor::OptimizerAdaptor},
+    optim::{AdamW, GradientsAccumulator, GradientsParams, adaptor::OptimizerAdaptor},
     tensor::backend::AutodiffBackend,
 };
 use burn_train::{
@@ -24,7 +24,7 @@ use burn_train::{
 
 use super::{
     CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent,
-    WarmupDecay, average_and_clip, events::Mean,
+    WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
 use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
@@ -44,12 +44,14 @@ pub enum Stop {
     Sample(SampleError),
     /// A checkpoint could not be written.
     Checkpoint(CheckpointError),
-    /// The loss is not a number any more.
+    /// Loss or gradient are not numbers any more; a checkpoint was written.
     Diverged {
-        /// Optimizer steps done.
+        /// Optimizer steps done, with those that were skipped.
         step: usize,
-        /// The loss.
-        loss: f64,
+        /// How many of the last ones were skipped.
+        in_row: usize,
+        /// The last one's loss, or its gradients' norm.
+        value: f64,
     },
 }
 
@@ -130,6 +132,15 @@ impl<B: AutodiffBackend> StepStrategy<B> {
     }
 }
 
+/// What the micro-batches of one step gave.
+struct Window {
+    /// Their summed gradients.
+    grads: GradientsParams,
+    micro_batches: usize,
+    /// A loss among theirs that is not a number.
+    spoiled: Option<f64>,
+}
+
 /// The state of the loop.
 struct Loop<'a, B: AutodiffBackend> {
     strategy: &'a StepStrategy<B>,
@@ -141,7 +152,6 @@ struct Loop<'a, B: AutodiffBackend> {
     micro_batches: usize,
     processor: SupervisedTrainingEventProcessor<LoveComponents<B>>,
     interrupter: Interrupter,
-    mean: Mean,
     /// Position behind the last optimizer step: what a checkpoint resumes at.
     boundary: Position,
     /// Step of the newest checkpoint of this run.
@@ -174,10 +184,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             total_steps,
         } = start.expect("a strategy runs once: its optimizer moves into the loop");
         let now = Instant::now();
-        let mut schedule = WarmupDecay::new(self.config.lr, self.config.warmup_steps, total_steps);
-        for _ in 0..position.step {
-            burn::lr_scheduler::LrScheduler::step(&mut schedule);
-        }
+        let schedule = WarmupDecayConfig::new(&self.config, total_steps).at(position.step);
         let mut state = Loop {
             strategy: self,
             learner: learner.model(),
@@ -188,7 +195,6 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             micro_batches,
             processor: components.event_processor,
             interrupter: components.interrupter,
-            mean: Mean::default(),
             boundary: position,
             saved: None,
             validated: None,
@@ -212,6 +218,8 @@ impl<B: AutodiffBackend> Loop<'_, B> {
     ) -> Result<(), Stop> {
         let mut accumulator = GradientsAccumulator::new();
         let mut accumulated = 0;
+        // A loss of the window that is not a number.
+        let mut spoiled = None;
         while self.position.step < self.total_steps {
             let cursor = &self.strategy.cursors[0];
             cursor.seek(self.position.epoch, self.position.micro_batch);
@@ -221,19 +229,22 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             {
                 let output = TrainStep::step(&self.learner, batch);
                 let values = output.item;
-                if !values.loss.is_finite() {
-                    return Err(Stop::Diverged {
-                        step: self.position.step,
-                        loss: values.loss,
-                    });
+                if values.loss.is_finite() {
+                    accumulator.accumulate(&self.learner, output.grads);
+                    self.position.running.add(&values);
+                    self.show(values, batches.progress());
+                } else {
+                    spoiled = Some(values.loss);
                 }
-                accumulator.accumulate(&self.learner, output.grads);
                 accumulated += 1;
                 self.position.micro_batch += 1;
-                self.mean.add(&values);
-                self.show(values, batches.progress());
                 if accumulated == self.strategy.config.accumulation || self.ends_the_run() {
-                    self.optimize(accumulator.grads(), std::mem::take(&mut accumulated))?;
+                    let window = Window {
+                        grads: accumulator.grads(),
+                        micro_batches: std::mem::take(&mut accumulated),
+                        spoiled: spoiled.take(),
+                    };
+                    self.optimize(window)?;
                     self.after_step(&valid)?;
                 }
             }
@@ -290,40 +301,79 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         }
     }
 
-    fn optimize(&mut self, mut grads: burn::optim::GradientsParams, count: usize) -> Result<(), Stop> {
+    /// Takes a step, or skips it where loss or gradient are not numbers. A skipped step counts: the run stays as long
+    /// as it was planned, and so does the schedule.
+    fn optimize(&mut self, window: Window) -> Result<(), Stop> {
         let config = &self.strategy.config;
-        let norm = average_and_clip::<B, _>(&self.learner, &mut grads, count, config.clip_norm);
-        if !norm.is_finite() {
-            return Err(Stop::Diverged {
-                step: self.position.step,
-                loss: norm,
-            });
-        }
+        let Window {
+            mut grads,
+            micro_batches,
+            spoiled,
+        } = window;
+        let norm = average_and_clip::<B, _>(&self.learner, &mut grads, micro_batches, config.clip_norm);
         let lr = burn::lr_scheduler::LrScheduler::step(&mut self.schedule);
-        self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         self.position.step += 1;
-        self.boundary = self.position;
         let step = self.position.step;
-        if step.is_multiple_of(config.log_every) || step == self.total_steps {
-            let now = Instant::now();
-            let per_step = |(since, steps): (Instant, usize)| {
-                now.duration_since(since).as_secs_f64() / (step - steps).max(1) as f64
-            };
-            let left = (self.total_steps - step) as f64;
-            let event = TrainEvent::Step {
-                step,
-                total: self.total_steps,
-                epoch: self.position.epoch,
-                lr,
-                norm,
-                values: self.mean.take(),
-                seconds: per_step(self.stretch),
-                eta: Duration::from_secs_f64(per_step(self.began) * left),
-            };
-            self.stretch = (now, step);
-            (self.strategy.listener)(&event);
+        let bad = spoiled.or((!norm.is_finite()).then_some(norm));
+        if let Some(value) = bad {
+            self.skip(value);
+        } else {
+            self.position.skipped_in_row = 0;
+            self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         }
-        Ok(())
+        if step.is_multiple_of(config.log_every) || step == self.total_steps {
+            self.log(lr, norm);
+        }
+        self.boundary = self.position;
+        match bad {
+            Some(value) if self.position.skipped_in_row >= config.max_skipped_in_row => {
+                self.save(false)?;
+                Err(Stop::Diverged {
+                    step,
+                    in_row: self.position.skipped_in_row,
+                    value,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a step that is not taken, and tells of it.
+    fn skip(&mut self, value: f64) {
+        self.position.skipped += 1;
+        self.position.skipped_in_row += 1;
+        (self.strategy.listener)(&TrainEvent::Skipped {
+            step: self.position.step,
+            epoch: self.position.epoch,
+            value,
+            in_row: self.position.skipped_in_row,
+            limit: self.strategy.config.max_skipped_in_row,
+            total: self.position.skipped,
+        });
+    }
+
+    /// Tells of the steps since the last line.
+    fn log(&mut self, lr: f64, norm: f64) {
+        let (now, step) = (Instant::now(), self.position.step);
+        let per_step = |(since, steps): (Instant, usize)| {
+            now.duration_since(since).as_secs_f64() / (step - steps).max(1) as f64
+        };
+        let left = (self.total_steps - step) as f64;
+        let sum = std::mem::take(&mut self.position.running);
+        let (seconds, steps) = (per_step(self.stretch), step - self.stretch.1);
+        (self.strategy.listener)(&TrainEvent::Step {
+            step,
+            total: self.total_steps,
+            epoch: self.position.epoch,
+            lr,
+            norm,
+            values: sum.mean(),
+            seconds,
+            rows_per_second: sum.rows as f64 / (seconds * steps.max(1) as f64).max(f64::MIN_POSITIVE),
+            memory: memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem),
+            eta: Duration::from_secs_f64(per_step(self.began) * left),
+        });
+        self.stretch = (now, step);
     }
 
     /// Validates, saves and stops where that is due.
@@ -356,10 +406,10 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         let model = self.learner.valid();
         self.strategy.cursors[1].seek(0, 0);
         let mut batches = valid.iter();
-        let mut mean = Mean::default();
+        let mut sum = StepValues::default();
         while let Some(batch) = batches.next() {
             let values = InferenceStep::step(&model, batch);
-            mean.add(&values);
+            sum.add(&values);
             let epochs = self.epochs(epoch);
             let item = TrainingItem::new(values, batches.progress(), epochs, Some(self.position.step), None);
             self.processor.process_valid(LearnerEvent::ProcessedItem(item));
@@ -368,7 +418,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             return Err(Stop::Sample(error));
         }
         self.processor.process_valid(LearnerEvent::EndEpoch(epoch + 1));
-        let values = mean.take();
+        let values = sum.mean();
         let best = self.position.best_j.is_none_or(|best| values.j > best);
         if best {
             self.position.best_j = Some(values.j);

@@ -1,11 +1,16 @@
 //! Sound: WAV of any rate, mono or stereo, integer or float → 16 kHz mono.
 
+use std::io::{Cursor, Read, Seek};
+
 use rubato::{FftFixedIn, Resampler};
 
 use super::{PreprocessError, wav::Wav};
 
 /// The rate that VGGish hears, in Hz.
 pub const SAMPLE_RATE: u32 = 16_000;
+
+/// Samples that are read at once where nothing else says how many.
+const BLOCK: usize = 1 << 16;
 
 /// Mono sound at [`SAMPLE_RATE`]. Full scale is −1..=1; samples of float files may lie beyond.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,23 +25,30 @@ impl Waveform {
     /// # Errors
     /// If it is not a WAV file, is of a kind that is not read, truncated, empty, or holds samples that are not finite.
     pub fn from_wav(content: &[u8]) -> Result<Self, PreprocessError> {
-        let wav = Wav::parse(content)?;
-        Ok(Self {
-            samples: resample(wav.mono(usize::MAX)?, wav.rate)?,
-        })
+        Self::read_wav(Cursor::new(content))
     }
 
-    /// The first `seconds` of what [`from_wav`](Self::from_wav) gives, or all of it if there is less. Nothing behind them
-    /// is decoded: time and memory do not depend on the file's length.
+    /// As [`from_wav`](Self::from_wav), from a file that is read in parts: what this takes is the memory of its result.
     ///
     /// # Errors
-    /// As [`from_wav`](Self::from_wav); samples that are not needed may be anything.
-    pub fn from_wav_start(content: &[u8], seconds: f64) -> Result<Self, PreprocessError> {
-        let wav = Wav::parse(content)?;
-        let instants = (seconds * f64::from(wav.rate)).ceil() as usize + lookahead(wav.rate);
-        let mut samples = resample(wav.mono(instants)?, wav.rate)?;
-        samples.truncate((seconds * f64::from(SAMPLE_RATE)).round() as usize);
-        Ok(Self { samples })
+    /// As [`from_wav`](Self::from_wav), or if the file cannot be read.
+    pub fn read_wav(file: impl Read + Seek) -> Result<Self, PreprocessError> {
+        resample(Wav::open(file)?)
+    }
+
+    /// The first `seconds` of what [`read_wav`](Self::read_wav) gives, or all of it if there is less. Nothing behind them
+    /// is read: time and memory do not depend on the file's length.
+    ///
+    /// # Errors
+    /// As [`read_wav`](Self::read_wav); samples that are not needed may be anything.
+    pub fn read_wav_start(file: impl Read + Seek, seconds: f64) -> Result<Self, PreprocessError> {
+        let mut wav = Wav::open(file)?;
+        wav.limit((seconds * f64::from(wav.rate)).ceil() as usize + lookahead(wav.rate));
+        let mut start = resample(wav)?;
+        start
+            .samples
+            .truncate((seconds * f64::from(SAMPLE_RATE)).round() as usize);
+        Ok(start)
     }
 
     /// Length in seconds.
@@ -71,9 +83,14 @@ fn lookahead(rate: u32) -> usize {
 /// DEVIATION: torchvggish resamples with resampy 0.4's `kaiser_best`, whose gain falls to a half at 0.917 of the lower
 /// Nyquist frequency: from 44.1 kHz it weakens what lies above 7 kHz. This filter is flat up to 0.97 of it. The parity
 /// case `vggish` measures what that is worth.
-fn resample(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>, PreprocessError> {
+fn resample(mut wav: Wav<impl Read + Seek>) -> Result<Waveform, PreprocessError> {
+    let (rate, given) = (wav.rate, wav.left());
     if rate == SAMPLE_RATE {
-        return Ok(samples);
+        let mut samples = Vec::with_capacity(given);
+        while wav.left() > 0 {
+            samples.extend(wav.next(BLOCK)?);
+        }
+        return Ok(Waveform { samples });
     }
     let chunk = chunk_of(rate);
     let failed = |reason: String| PreprocessError::Resample {
@@ -83,27 +100,26 @@ fn resample(samples: Vec<f32>, rate: u32) -> Result<Vec<f32>, PreprocessError> {
     };
     let mut resampler = FftFixedIn::<f32>::new(rate as usize, SAMPLE_RATE as usize, chunk, 1, 1)
         .map_err(|error| failed(error.to_string()))?;
-    let length = (samples.len() as f64 * f64::from(SAMPLE_RATE) / f64::from(rate))
+    let length = (given as f64 * f64::from(SAMPLE_RATE) / f64::from(rate))
         .round()
         .max(1.0) as usize;
-    let delay = resampler.output_delay();
-    let mut output: Vec<f32> = Vec::with_capacity(length + delay + chunk);
-    let mut rest = samples.as_slice();
-    while output.len() < length + delay {
+    let mut delay = resampler.output_delay();
+    let mut samples: Vec<f32> = Vec::with_capacity(length + chunk);
+    while samples.len() < length {
         let needed = resampler.input_frames_next();
-        let chunk = if rest.len() >= needed {
-            let (chunk, tail) = rest.split_at(needed);
-            rest = tail;
-            resampler.process(&[chunk], None)
+        let input = wav.next(needed)?;
+        let output = if input.len() == needed {
+            resampler.process(&[input], None)
         } else {
-            let chunk = std::mem::take(&mut rest);
-            resampler.process_partial((!chunk.is_empty()).then_some(&[chunk]), None)
+            resampler.process_partial((!input.is_empty()).then_some(&[input]), None)
         };
-        output.extend_from_slice(&chunk.map_err(|error| failed(error.to_string()))?[0]);
+        let output = &output.map_err(|error| failed(error.to_string()))?[0];
+        let late = delay.min(output.len());
+        samples.extend_from_slice(&output[late..]);
+        delay -= late;
     }
-    output.drain(..delay);
-    output.truncate(length);
-    Ok(output)
+    samples.truncate(length);
+    Ok(Waveform { samples })
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -112,8 +128,6 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use hound::{SampleFormat, WavSpec, WavWriter};
 
     use super::*;
@@ -219,34 +233,86 @@ mod tests {
                 ..MONO
             };
             let content = wav(spec, 6.0, 440.0);
-            let start = Waveform::from_wav_start(&content, seconds).unwrap();
+            let start = Waveform::read_wav_start(Cursor::new(&content), seconds).unwrap();
             let whole = Waveform::from_wav(&content).unwrap();
             let length = (seconds * 16_000.0) as usize;
             assert_eq!(start.samples, whole.samples[..length], "{rate} Hz");
-            assert_eq!(Waveform::from_wav_start(&content, 100.0).unwrap(), whole);
+            assert_eq!(Waveform::read_wav_start(Cursor::new(&content), 100.0).unwrap(), whole);
+        }
+    }
+
+    /// Counts the bytes that are read of a file.
+    struct Counted<R> {
+        file: R,
+        read: usize,
+    }
+
+    impl<R: Read> Read for Counted<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let read = self.file.read(buffer)?;
+            self.read += read;
+            Ok(read)
+        }
+    }
+
+    impl<R: Seek> Seek for Counted<R> {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            self.file.seek(to)
         }
     }
 
     /// An hour of sound is as quick and small as its first seconds.
     #[test]
-    fn an_hour_is_not_decoded() {
-        let mut content = wav(
-            WavSpec {
-                sample_rate: 8_000,
-                bits_per_sample: 8,
-                ..MONO
-            },
-            0.0,
-            440.0,
-        );
+    fn an_hour_is_not_read() {
+        let spec = WavSpec {
+            sample_rate: 8_000,
+            bits_per_sample: 8,
+            ..MONO
+        };
+        let mut content = wav(spec, 0.0, 440.0);
         let samples = 3600 * 8000;
         let data = content.len() - 4;
         content[data..].copy_from_slice(&u32::to_le_bytes(samples));
         content.resize(content.len() + samples as usize, 200);
-        let start = Waveform::from_wav_start(&content, 10.0).unwrap();
+        let mut file = Counted {
+            file: Cursor::new(content),
+            read: 0,
+        };
+        let start = Waveform::read_wav_start(&mut file, 10.0).unwrap();
         assert_eq!(start.samples.len(), 160_000);
         assert!(start.samples.capacity() < 200_000, "{}", start.samples.capacity());
+        assert!(file.read < 100_000, "{} bytes for 10 s of 80,000", file.read);
         assert_eq!(log_mel_rows(start, 10).examples, 10);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_on_is_an_error() {
+        /// Fails behind so many bytes.
+        struct Failing(Cursor<Vec<u8>>, usize);
+        impl Read for Failing {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let read = self.0.read(buffer)?;
+                self.1 = self
+                    .1
+                    .checked_sub(read)
+                    .ok_or_else(|| std::io::Error::other("the disk is gone"))?;
+                Ok(read)
+            }
+        }
+        impl Seek for Failing {
+            fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        for rate in [16_000, 44_100] {
+            let spec = WavSpec {
+                sample_rate: rate,
+                ..MONO
+            };
+            let file = Failing(Cursor::new(wav(spec, 6.0, 440.0)), 1000);
+            let error = Waveform::read_wav(file).unwrap_err().to_string();
+            assert_eq!(error, "cannot be read: the disk is gone");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From the contents of files to what the models take: frames, sound and sentences.
 //!
-//! Nothing here reads a file or touches a device; callers add the path to an error.
+//! Nothing here opens a file or touches a device; callers add the path to an error.
 
 mod audio;
 mod decode;
@@ -22,6 +22,9 @@ pub use text::{Tokenizer, Tokens};
 /// What is wrong with the content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessError {
+    /// The system refused to read on.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
     /// Not a WAV file, or of a kind that is not read.
     #[error("expected a WAV file (PCM of 8 to 32 bits, or 32-bit float), found {0}")]
     NotWav(String),
@@ -86,7 +89,7 @@ impl PreprocessError {
     /// What to try.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::TruncatedAudio { .. } => "copy the file again from its source",
+            Self::Unreadable(_) | Self::TruncatedAudio { .. } => "copy the file again from its source",
             Self::NotWav(_) | Self::SampleRate { .. } | Self::NotFinite { .. } | Self::Resample { .. } => {
                 "write the sound anew, such as with `ffmpeg -i SOUND -ar 16000 -ac 1 -c:a pcm_s16le sound.wav`"
             }

@@ -1,7 +1,7 @@
 //! WAV files: integers of 8, 16, 24 and 32 bits and floats of 32, of any channel count, plain or `WAVE_EXTENSIBLE`.
 //!
-//! hound reads the header. The samples are decoded here, so that no more is decoded than is asked for and nothing is
-//! allocated that only a header claims. What a file may hold, and what becomes of it:
+//! hound reads the header. The samples are read and decoded here, so that no more is read than is asked for and nothing
+//! is allocated that only a header claims. What a file may hold, and what becomes of it:
 //!
 //! | file | result |
 //! |---|---|
@@ -13,6 +13,8 @@
 //! | NaN, infinity, floats beyond ±2³² | [`NotFinite`](PreprocessError::NotFinite), if among those wanted |
 //! | below 1 kHz or above 384 kHz | [`SampleRate`](PreprocessError::SampleRate) |
 //! | no channels, compressed, 64-bit floats, streamed without a length, damaged, no WAV file | [`NotWav`](PreprocessError::NotWav) |
+
+use std::io::{Read, Seek, SeekFrom};
 
 use hound::{SampleFormat, WavReader};
 
@@ -33,27 +35,33 @@ enum Encoding {
     Float32,
 }
 
-/// A WAV file whose header was read and whose samples are there.
+/// A WAV file whose header was read and whose samples are there. They are read in order, a part at a time.
 #[derive(Debug)]
-pub(super) struct Wav<'a> {
+pub(super) struct Wav<R> {
     /// Samples per second and channel.
     pub rate: u32,
     channels: usize,
     encoding: Encoding,
-    /// The samples, channel by channel and instant by instant.
-    data: &'a [u8],
+    /// The file, at the next sample.
+    file: R,
+    /// Samples per channel that were read.
+    read: usize,
+    /// Samples per channel in the file.
+    length: usize,
 }
 
-impl<'a> Wav<'a> {
-    /// Reads the header of a file's content.
+impl<R: Read + Seek> Wav<R> {
+    /// Reads the header of a file.
     ///
     /// # Errors
-    /// If it is not a WAV file, is truncated or empty, or of a kind that is not read.
-    pub fn parse(content: &'a [u8]) -> Result<Self, PreprocessError> {
-        if content.is_empty() {
+    /// If it cannot be read, is not a WAV file, is truncated or empty, or of a kind that is not read.
+    pub fn open(mut file: R) -> Result<Self, PreprocessError> {
+        let size = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
+        file.rewind().map_err(unreadable)?;
+        if size == 0 {
             return Err(PreprocessError::NotWav("an empty file".into()));
         }
-        let reader = WavReader::new(content).map_err(|error| PreprocessError::NotWav(error.to_string()))?;
+        let reader = WavReader::new(file).map_err(|error| PreprocessError::NotWav(error.to_string()))?;
         let (spec, announced, samples) = (reader.spec(), reader.duration() as usize, reader.len() as usize);
         let channels = usize::from(spec.channels);
         if !RATES.contains(&spec.sample_rate) {
@@ -63,18 +71,22 @@ impl<'a> Wav<'a> {
                 found: spec.sample_rate,
             });
         }
-        let data = reader.into_inner();
         if samples == 0 {
             return Err(PreprocessError::ShortAudio {
                 expected: 1.0 / f64::from(spec.sample_rate),
                 found: 0.0,
             });
         }
+        let mut file = reader.into_inner();
         // The chunk's length stands before its data. Divided by its samples it is the container's size, which hound
         // has checked to be a whole number of bytes.
-        let at = content.len() - data.len() - 4;
-        let length = u32::from_le_bytes(content[at..][..4].try_into().expect("four bytes")) as usize;
-        let bytes = length / samples;
+        let mut length = [0; 4];
+        file.seek(SeekFrom::Current(-4))
+            .and_then(|_| file.read_exact(&mut length))
+            .map_err(unreadable)?;
+        let there = size - file.stream_position().map_err(unreadable)?;
+        let length = u32::from_le_bytes(length);
+        let bytes = length as usize / samples;
         let encoding = match (spec.sample_format, bytes) {
             (SampleFormat::Int, 1) => Encoding::Unsigned8,
             (SampleFormat::Int, 2..=4) => Encoding::Signed(bytes),
@@ -87,47 +99,77 @@ impl<'a> Wav<'a> {
                 return Err(PreprocessError::NotWav(format!("{kind} of {} bits", 8 * bytes)));
             }
         };
-        if data.len() < length {
+        if there < u64::from(length) {
             return Err(PreprocessError::TruncatedAudio {
                 expected: announced,
-                found: data.len() / (bytes * channels),
+                found: there as usize / (bytes * channels),
             });
         }
         Ok(Self {
             rate: spec.sample_rate,
             channels,
             encoding,
-            data: &data[..length],
+            file,
+            read: 0,
+            length: length as usize / (bytes * channels),
         })
     }
 
-    /// The mean of the channels at the first `instants`, or as many as there are; integers are scaled to −1..1.
+    /// Samples per channel that were not read yet.
+    pub fn left(&self) -> usize {
+        self.length - self.read
+    }
+
+    /// Leaves out what follows the next `instants` samples.
+    pub fn limit(&mut self, instants: usize) {
+        self.length = self.length.min(self.read.saturating_add(instants));
+    }
+
+    /// The mean of the channels at the next `instants`, or as many as are left; integers are scaled to −1..1.
     ///
     /// # Errors
-    /// If a sample is not finite.
-    pub fn mono(&self, instants: usize) -> Result<Vec<f32>, PreprocessError> {
-        let bytes = match self.encoding {
-            Encoding::Unsigned8 => 1,
-            Encoding::Signed(bytes) => bytes,
-            Encoding::Float32 => 4,
-        };
-        let instants = self.data.chunks_exact(bytes * self.channels).take(instants);
+    /// If the file cannot be read, or a sample is not finite.
+    pub fn next(&mut self, instants: usize) -> Result<Vec<f32>, PreprocessError> {
+        let bytes = self.encoding.bytes();
+        let mut block = vec![0; instants.min(self.left()) * bytes * self.channels];
+        self.file.read_exact(&mut block).map_err(unreadable)?;
+        let first = self.read;
         let mean = |(index, instant): (usize, &[u8])| {
             let mut sum = 0.0;
             for sample in instant.chunks_exact(bytes) {
                 let value = self.encoding.decode(sample);
                 if value.is_nan() || value.abs() > LARGEST {
+                    let index = first + index;
                     return Err(PreprocessError::NotFinite { index, value });
                 }
                 sum += f64::from(value);
             }
             Ok((sum / self.channels as f64) as f32)
         };
-        instants.enumerate().map(mean).collect()
+        let samples: Vec<f32> = block
+            .chunks_exact(bytes * self.channels)
+            .enumerate()
+            .map(mean)
+            .collect::<Result<_, _>>()?;
+        self.read += samples.len();
+        Ok(samples)
     }
 }
 
+fn unreadable(error: std::io::Error) -> PreprocessError {
+    PreprocessError::Unreadable(error.to_string())
+}
+
 impl Encoding {
+    /// Size of a sample.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Unsigned8 => 1,
+            Self::Signed(bytes) => bytes,
+            Self::Float32 => 4,
+        }
+    }
+
     /// A sample from its little-endian bytes.
     fn decode(self, bytes: &[u8]) -> f32 {
         // Integers are moved to the highest bits of 32.
@@ -144,6 +186,8 @@ impl Encoding {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -213,7 +257,7 @@ mod tests {
     }
 
     fn samples(content: &[u8]) -> Result<Vec<f32>, PreprocessError> {
-        Wav::parse(content)?.mono(usize::MAX)
+        Wav::open(Cursor::new(content))?.next(usize::MAX)
     }
 
     #[test]
@@ -244,7 +288,7 @@ mod tests {
         let stereo = Header::new(FLOAT, 2, 48_000, 32);
         for content in [stereo.plain(&data), stereo.extensible(&data)] {
             assert_eq!(samples(&content).unwrap(), [0.5, -3.0]);
-            assert_eq!(Wav::parse(&content).unwrap().mono(1).unwrap(), [0.5]);
+            assert_eq!(Wav::open(Cursor::new(&content)).unwrap().next(1).unwrap(), [0.5]);
         }
     }
 
@@ -257,7 +301,7 @@ mod tests {
                 samples(&content),
                 Err(PreprocessError::NotFinite { index: 1, .. })
             ));
-            assert_eq!(Wav::parse(&content).unwrap().mono(1).unwrap(), [1.0]);
+            assert_eq!(Wav::open(Cursor::new(&content)).unwrap().next(1).unwrap(), [1.0]);
         }
     }
 
@@ -265,7 +309,7 @@ mod tests {
     fn rates_beyond_reason_are_refused() {
         for rate in [0, 1, 999, 384_001, 4_000_000_000] {
             let content = Header::new(PCM, 1, rate, 8).plain(&[128; 4]);
-            let error = Wav::parse(&content).unwrap_err();
+            let error = Wav::open(Cursor::new(&content)).unwrap_err();
             assert!(
                 matches!(error, PreprocessError::SampleRate { found, .. } if found == rate),
                 "{error}"
@@ -275,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let not_wav = |content: &[u8]| match Wav::parse(content) {
+        let not_wav = |content: &[u8]| match Wav::open(Cursor::new(content)) {
             Err(PreprocessError::NotWav(found)) => found,
             other => panic!("{other:?}"),
         };
@@ -296,7 +340,7 @@ mod tests {
     fn a_claimed_length_is_no_allocation() {
         let mono = Header::new(PCM, 1, 16_000, 16);
         let content = file(mono.fmt(), &[0; 6], 0xffff_fffe);
-        let error = Wav::parse(&content).unwrap_err();
+        let error = Wav::open(Cursor::new(&content)).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -308,7 +352,7 @@ mod tests {
             "{error}"
         );
         assert!(matches!(
-            Wav::parse(&mono.plain(&[])),
+            Wav::open(Cursor::new(mono.plain(&[]))),
             Err(PreprocessError::ShortAudio { .. })
         ));
     }

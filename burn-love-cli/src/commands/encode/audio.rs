@@ -1,6 +1,6 @@
 //! `encode audio`: log-mel examples and VGGish's embeddings of a WAV file.
 
-use std::path::Path;
+use std::{fs::File, io::BufReader, path::Path};
 
 use burn::prelude::*;
 use burn_love::{
@@ -9,7 +9,7 @@ use burn_love::{
     weights::{EncoderFile, EncoderPart, State, keys},
 };
 
-use super::{Origin, finish, prepare, read, values};
+use super::{Origin, finish, prepare, values};
 use crate::{
     args::{EncodeArgs, Global},
     device::with_backend,
@@ -23,7 +23,8 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     let refused = |error: PreprocessError| {
         CliError::input(format!("{}: {error}", path.display())).hint("give a WAV file of at least a second")
     };
-    let waveform = Waveform::from_wav(&read(path)?).map_err(refused)?;
+    let file = File::open(path).map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
+    let waveform = Waveform::read_wav(BufReader::new(file)).map_err(refused)?;
     let mel = log_mel(&waveform).map_err(refused)?;
     prepare(args, global)?;
     let device = global.device.probe()?;

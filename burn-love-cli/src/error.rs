@@ -154,8 +154,12 @@ impl From<CheckpointError> for CliError {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Weights(error) => error.into(),
-            CheckpointError::Io { .. } => Self::machine(error.to_string()),
-            CheckpointError::Record { .. } => Self::input(error.to_string()),
+            CheckpointError::Io { .. } => Self::machine(error.to_string())
+                .hint("make room, then go on with train --resume: the last complete checkpoint is unharmed"),
+            CheckpointError::Record { .. } => Self::input(error.to_string())
+                .hint("name an older checkpoint in the run's file `last`, or train anew with another --out"),
+            CheckpointError::Config { .. } => Self::input(error.to_string())
+                .hint("bring the run's config.toml back to these values, or train anew with another --out"),
             CheckpointError::None { .. } => {
                 Self::input(error.to_string()).hint("train it first, or name the run's directory")
             }
@@ -173,8 +177,10 @@ impl From<RunError> for CliError {
             RunError::NoRows { .. } => Self::input(error.to_string()).hint(
                 "mark rows of metadata.csv as train; `burn-love-cli data synth --out DIR` makes a data set",
             ),
-            RunError::Diverged { .. } => Self::machine(error.to_string())
-                .hint("go on from the last checkpoint: train --resume --set train.lr=…, lower than before"),
+            RunError::Diverged { .. } => Self::machine(error.to_string()).hint(
+                "the last steps changed nothing and a checkpoint was written: train --resume goes on behind them, \
+                 such as with --set train.lr=…, lower than before",
+            ),
             RunError::Interrupted => Self {
                 message: error.to_string(),
                 hint: Some("go on with `train --resume` and the run's directory as --out".into()),

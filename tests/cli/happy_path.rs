@@ -162,6 +162,32 @@ fn presets_are_listed_and_resolved() {
     ]);
     assert_eq!(resolved.code, 0, "{}", resolved.stderr);
     assert!(resolved.stdout.contains("lr = 0.5"), "{}", resolved.stdout);
+    for told in ["# mask_decoder", "# memory: ", "optimizer steps on", "▁"] {
+        assert!(resolved.stdout.contains(told), "no `{told}`: {}", resolved.stdout);
+    }
+    // The description is a comment: what is printed is a config.
+    let again = tempfile::tempdir().unwrap().path().with_extension("toml");
+    fs::write(&again, &resolved.stdout).unwrap();
+    let same = cli(&[
+        "train",
+        "--data",
+        text(pristine()),
+        "--config",
+        text(&again),
+        "--dry-run",
+    ]);
+    fs::remove_file(&again).unwrap();
+    assert_eq!(same.stdout, resolved.stdout, "{}", same.stderr);
+    let paper = cli(&[
+        "train",
+        "--preset",
+        "paper",
+        "--data",
+        text(pristine()),
+        "--dry-run",
+    ]);
+    assert_eq!(paper.code, 0, "{}", paper.stderr);
+    assert!(paper.stdout.contains("sam2_hiera_large"), "{}", paper.stdout);
 }
 
 #[test]

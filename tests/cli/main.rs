@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod encode;
+#[cfg(unix)]
+mod faults;
 mod features;
 mod happy_path;
 mod sam2_image;

@@ -90,7 +90,6 @@ pub fn run(config: &Config, data: &RefAvs, out: &Path, resume: bool) -> TrainRun
         skip: Vec::new(),
         out: out.into(),
         resume,
-        init_from: None,
         features: None,
         interrupter: Default::default(),
         listener: Arc::new(|event: &TrainEvent| report(event)),

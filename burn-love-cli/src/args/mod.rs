@@ -156,7 +156,7 @@ pub struct TrainArgs {
     /// Change a value of the config, such as train.lr=3e-4; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Go on from the run's last checkpoint, with the run's own config
+    /// Go on from the run's last checkpoint, or from its start where there is none, with the run's own config
     #[arg(long)]
     pub resume: bool,
     /// Begin with the weights of a whole model
@@ -168,7 +168,7 @@ pub struct TrainArgs {
     /// Leave out samples that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_samples: bool,
-    /// Check config and data, print the resolved config, and stop
+    /// Check config and data, print parts, memory, steps, learning rate and the resolved config, and stop
     #[arg(long)]
     pub dry_run: bool,
     /// List the presets and stop

@@ -60,7 +60,6 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         out: run.clone(),
         resume: false,
         overwrite: global.overwrite,
-        init_from: None,
         features: None,
     };
     job.run(device.clone())?;

@@ -8,11 +8,11 @@ use std::{
 
 use burn::backend::Autodiff;
 use burn_love_train::{
-    config::{Config, PRESETS, Source, resolve, write_config},
-    data::{RefAvs, Split},
+    config::{Config, PRESETS, Source, differing_keys, resolve, write_config},
+    data::{RefAvs, Row, Split},
     features::FeatureCache,
     samples::Preparer,
-    training::{TrainEvent, TrainRun},
+    training::{TrainEvent, TrainPlan, TrainRun},
 };
 
 use super::cache;
@@ -31,6 +31,8 @@ pub const OWN: &[&str] = &[
     "best",
     "last",
     "log.txt",
+    "config.toml.partial",
+    "metrics.jsonl.partial",
     ".best.partial",
     ".last.partial",
 ];
@@ -49,12 +51,15 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         .as_deref()
         .ok_or_else(|| CliError::input("--data: expected a directory, found nothing"))?;
     let data = RefAvs::open(data)?;
-    Preparer::new(&config)?;
+    let ready = Preparer::new(&config).map(drop);
     let skip = check(&data, args.skip_bad_samples)?;
     if args.dry_run {
-        printer::data(config.to_toml());
-        return Ok(());
+        if let Err(error) = ready {
+            tracing::warn!("{error}");
+        }
+        return describe(&config, &data, &skip, &global.device.probe()?);
     }
+    ready?;
     let out = args
         .out
         .as_deref()
@@ -69,7 +74,6 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         out: out.into(),
         resume: args.resume,
         overwrite: global.overwrite,
-        init_from: args.init_from.clone(),
         features: features(args, &config)?,
         config,
     };
@@ -105,14 +109,50 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
     let sources: Vec<_> = std::iter::once(base)
         .chain(args.set.iter().cloned().map(Source::Set))
         .collect();
-    let config = resolve(&sources)?;
-    if before.is_some_and(|before| before.model != config.model) {
-        let message = "--set: expected the model of the run that is resumed, found another";
+    let mut config = resolve(&sources)?;
+    if let Some(before) = before
+        && before.model != config.model
+    {
+        let keys = differing_keys(
+            &before,
+            &Config {
+                model: config.model,
+                ..before.clone()
+            },
+        );
+        let message = format!(
+            "--set: expected the model of the run that is resumed, found another: {} differ",
+            keys.join(", ")
+        );
         return Err(
             CliError::input(message).hint("train anew with another --out, and --init-from where it fits")
         );
     }
+    if let Some(path) = &args.init_from {
+        config.weights.love.clone_from(path);
+    }
     Ok(config)
+}
+
+/// `--dry-run`: what would be done as comments, above the resolved config.
+fn describe(config: &Config, data: &RefAvs, skip: &[String], device: &Device) -> Result<(), CliError> {
+    let learnt = |row: &&Row| (config.data.include_null || !row.is_null()) && !skip.contains(&row.uid);
+    let rows: Vec<&Row> = data.split(Split::Train).into_iter().filter(learnt).collect();
+    let frames = match rows.first() {
+        Some(row) => data.frame_count(row)?,
+        None => 0,
+    };
+    let plan = with_backend!(device.clone(), |B, at| TrainPlan::new::<Autodiff<B>>(
+        config,
+        rows.len(),
+        frames,
+        &at
+    ));
+    for line in plan.to_string().lines() {
+        printer::data(format_args!("# {line}"));
+    }
+    printer::data(config.to_toml());
+    Ok(())
 }
 
 /// The cache of features, with a word where nothing can be kept.
@@ -171,8 +211,6 @@ pub struct Job {
     pub resume: bool,
     /// Whether to replace a run that is there already.
     pub overwrite: bool,
-    /// Weights to begin with.
-    pub init_from: Option<PathBuf>,
     /// Where features of frozen parts are kept.
     pub features: Option<Arc<FeatureCache>>,
 }
@@ -195,7 +233,6 @@ impl Job {
             skip: self.skip,
             out: self.out,
             resume: self.resume,
-            init_from: self.init_from,
             features: self.features,
             interrupter: Default::default(),
             listener: Arc::new(move |event: &TrainEvent| {

@@ -12,7 +12,7 @@ use burn_love::love::{LoveConfig, Trainable};
 use serde::{Deserialize, Serialize};
 
 pub use presets::{PRESETS, Preset};
-pub use resolve::{ConfigError, Source, resolve, write_config};
+pub use resolve::{ConfigError, Source, differing_keys, resolve, write_config};
 
 use crate::training::WarmupType;
 
@@ -177,6 +177,8 @@ pub struct WeightsConfig {
     pub text: PathBuf,
     /// `tokenizer.json`; the embedded one if empty.
     pub tokenizer: PathBuf,
+    /// A whole model, over the parts above: what `train --init-from` begins with.
+    pub love: PathBuf,
 }
 
 impl Config {

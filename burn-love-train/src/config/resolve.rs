@@ -1,6 +1,10 @@
 //! Preset < config file < `--set`: merging, with every key checked against those that exist.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use burn_love::{
     encoders::{TextConfig, VggishConfig, VisionConfig},
@@ -283,6 +287,28 @@ fn leaves(table: &Table, prefix: &str, out: &mut Vec<String>) {
     }
 }
 
+/// The keys, such as `fusion.layers`, at which two configs differ.
+pub fn differing_keys(a: &Config, b: &Config) -> Vec<String> {
+    fn differ(a: &Table, b: &Table, prefix: &str, out: &mut Vec<String>) {
+        let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for key in keys {
+            let path = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
+            match (a.get(key), b.get(key)) {
+                (Some(Value::Table(a)), Some(Value::Table(b))) => differ(a, b, &path, out),
+                (a, b) if a == b => {}
+                _ => out.push(path),
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    differ(&to_table(a), &to_table(b), "", &mut keys);
+    keys
+}
+
 fn nearest(word: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|key| (strsim::normalized_damerau_levenshtein(word, &key), key))
@@ -368,7 +394,9 @@ fn check(config: &Config) -> Result<(), String> {
     }
     if train.min_lr > train.lr {
         let (low, high) = (train.min_lr, train.lr);
-        return Err(format!("expected train.min_lr ≤ train.lr, found {low} and {high}"));
+        return Err(format!(
+            "expected train.min_lr ≤ train.lr, found {low} and {high}"
+        ));
     }
     for (table, scales) in [
         ("lr_scale", &train.lr_scale),
@@ -379,7 +407,9 @@ fn check(config: &Config) -> Result<(), String> {
             .into_iter()
             .find(|(_, value)| !value.is_finite() || *value < 0.0)
         {
-            return Err(format!("expected train.{table}.{part} to be a number ≥ 0, found {value}"));
+            return Err(format!(
+                "expected train.{table}.{part} to be a number ≥ 0, found {value}"
+            ));
         }
     }
     for (key, value) in [
@@ -411,12 +441,16 @@ fn check(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes the resolved config.
+/// Writes the resolved config: the file is complete, or what it was before.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub fn write_config(config: &Config, path: &Path) -> std::io::Result<()> {
-    std::fs::write(path, config.to_toml())
+    let aside = path.with_extension("toml.partial");
+    let mut file = std::fs::File::create(&aside)?;
+    file.write_all(config.to_toml().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)
 }
 
 impl Config {
@@ -455,6 +489,18 @@ mod tests {
         assert_eq!(config.train.lr, 1.0);
         assert_eq!(config.model.encoders.text, TextConfig::distilroberta());
         assert_eq!(config.model.fusion.strategy, burn_love::fusion::Strategy::Mean);
+    }
+
+    #[test]
+    fn configs_differ_by_keys() {
+        let config = |set: &[&str]| {
+            let sources: Vec<_> = set.iter().map(|set| Source::Set((*set).into())).collect();
+            resolve(&sources).unwrap()
+        };
+        let changed = config(&["train.lr=1.0", "fusion.layers=1", "encoders.text.kind=clip"]);
+        let keys = differing_keys(&config(&[]), &changed);
+        assert_eq!(keys, ["encoders.text.kind", "fusion.layers", "train.lr"]);
+        assert!(differing_keys(&changed, &changed).is_empty());
     }
 
     #[test]
@@ -506,6 +552,10 @@ mod tests {
             "train.batch_size=0",
             "fusion.heads=3",
             "eval.threshold=1.0",
+            "train.min_lr=1.0",
+            "train.max_skipped_in_row=0",
+            "train.warmup_type=cosine",
+            "train.lr_scale.fusion=-1",
             "train",
             "format_version=7",
             "train=3",

@@ -12,13 +12,14 @@ use std::{
 use burn::{
     module::AutodiffModule,
     prelude::*,
-    record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder},
+    record::{Record, Recorder},
     tensor::backend::AutodiffBackend,
 };
-use burn_love::weights::{WeightsError, keys, state_of, write_safetensors};
+use burn_love::weights::{WeightsError, WeightsFile, keys, state_of, write_safetensors};
 use serde::{Deserialize, Serialize};
 
-use super::{GroupedAdamW, LoveLearner, StepValues};
+use super::{GroupedAdamW, LoveLearner, StepValues, recorder::DurableRecorder};
+use crate::config::{Config, Source, differing_keys, resolve};
 
 /// The optimizer of every training.
 pub type LoveOptimizer<B> = GroupedAdamW<B, LoveLearner<B>>;
@@ -44,6 +45,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong with it.
         found: String,
+    },
+    /// The checkpoint's model is not the config's.
+    #[error("{path}: expected the model of the config, found another: {} differ", keys.join(", "), path = path.display())]
+    Config {
+        /// The checkpoint's weights.
+        path: PathBuf,
+        /// Keys whose values differ.
+        keys: Vec<String>,
     },
     /// There is nothing to resume.
     #[error("{path}: expected a run with a checkpoint, found none", path = path.display())]
@@ -173,9 +182,10 @@ impl Checkpoints {
     /// Model, optimizer and position of the last checkpoint.
     ///
     /// # Errors
-    /// If there is none, or a file of it cannot be used.
+    /// If there is none, it is of another model than `config`'s, or a file of it cannot be used.
     pub fn load<B: AutodiffBackend>(
         &self,
+        config: &Config,
         learner: LoveLearner<B>,
         optimizer: LoveOptimizer<B>,
         device: &B::Device,
@@ -183,6 +193,7 @@ impl Checkpoints {
         let folder = self.find("last").ok_or_else(|| CheckpointError::None {
             path: self.run.clone(),
         })?;
+        check_model(&folder.join(MODEL), config)?;
         let path = folder.join(POSITION);
         let text = fs::read_to_string(&path).map_err(io(&path))?;
         let position: Position = toml::from_str(&text).map_err(|error| CheckpointError::Record {
@@ -254,6 +265,31 @@ fn remove(folder: &Path) -> Result<(), CheckpointError> {
     fs::remove_dir_all(&aside).map_err(io(&aside))
 }
 
+/// Whether weights belong to the model of `config`; records of another would be loaded without a word.
+fn check_model(path: &Path, config: &Config) -> Result<(), CheckpointError> {
+    let file = WeightsFile::open(path)?;
+    let Some(toml) = file.config() else { return Ok(()) };
+    let source = Source::Embedded {
+        path: path.into(),
+        toml: toml.into(),
+    };
+    let of_file = resolve(&[source]).map_err(|error| CheckpointError::Record {
+        path: path.into(),
+        found: error.to_string(),
+    })?;
+    if of_file.model == config.model {
+        return Ok(());
+    }
+    let model = |config: &Config| Config {
+        model: config.model.clone(),
+        ..Config::nano()
+    };
+    Err(CheckpointError::Config {
+        path: path.into(),
+        keys: differing_keys(&model(&of_file), &model(config)),
+    })
+}
+
 fn write_position(folder: &Path, position: &Position) -> Result<(), CheckpointError> {
     let (path, aside) = (folder.join(POSITION), folder.join(".position.partial"));
     let text = toml::to_string(position).expect("plain values");
@@ -279,36 +315,18 @@ fn sync_folder(path: &Path) {
     }
 }
 
-fn recorder() -> NamedMpkFileRecorder<FullPrecisionSettings> {
-    NamedMpkFileRecorder::new()
+fn record<B: Backend, R: Record<B>>(record: R, path: &Path) -> Result<(), CheckpointError> {
+    Recorder::<B>::record(&DurableRecorder, record, path.to_path_buf()).map_err(|error| CheckpointError::Io {
+        path: path.into(),
+        source: std::io::Error::other(error.to_string()),
+    })
 }
 
-fn record<B: Backend, R: burn::record::Record<B>>(record: R, path: &Path) -> Result<(), CheckpointError> {
-    recorder()
-        .record(record, path.to_path_buf())
-        .map_err(|error| CheckpointError::Io {
-            path: path.into(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(io(path))
-}
-
-fn restore<B: Backend, R: burn::record::Record<B>>(
-    path: &Path,
-    device: &B::Device,
-) -> Result<R, CheckpointError> {
-    if !path.is_file() {
-        return Err(CheckpointError::Record {
-            path: path.into(),
-            found: "nothing".into(),
-        });
-    }
-    recorder()
-        .load(path.to_path_buf(), device)
-        .map_err(|error| CheckpointError::Record {
+fn restore<B: Backend, R: Record<B>>(path: &Path, device: &B::Device) -> Result<R, CheckpointError> {
+    Recorder::<B>::load(&DurableRecorder, path.to_path_buf(), device).map_err(|error| {
+        CheckpointError::Record {
             path: path.into(),
             found: error.to_string(),
-        })
+        }
+    })
 }

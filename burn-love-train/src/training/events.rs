@@ -271,7 +271,8 @@ fn append(
     let time = (now.as_secs_f64() * 1e3).round() / 1e3;
     let mut lines = String::new();
     for (name, value) in named {
-        let line = json!({"step": step, "epoch": epoch, "split": split, "name": name, "value": value, "time": time});
+        let line =
+            json!({"step": step, "epoch": epoch, "split": split, "name": name, "value": value, "time": time});
         lines.push_str(&line.to_string());
         lines.push('\n');
     }
@@ -326,7 +327,11 @@ mod tests {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         let mut steps: Vec<u64> = text
             .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["step"]
+                    .as_u64()
+                    .unwrap()
+            })
             .collect();
         steps.dedup();
         steps
@@ -349,7 +354,11 @@ mod tests {
         assert_eq!(steps(run.path()), [1, 2, 3]);
         assert!(!path.with_extension("jsonl.partial").exists());
         // At the last checkpoint only the torn line goes.
-        std::fs::write(&path, [std::fs::read(&path).unwrap(), b"{\"step\":3".to_vec()].concat()).unwrap();
+        std::fs::write(
+            &path,
+            [std::fs::read(&path).unwrap(), b"{\"step\":3".to_vec()].concat(),
+        )
+        .unwrap();
         RunLog::open(run.path(), 3).unwrap();
         assert_eq!(steps(run.path()), [1, 2, 3]);
     }
@@ -369,7 +378,10 @@ mod tests {
         log.write(&skipped).unwrap();
         let line = std::fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((line["name"].as_str(), line["value"].as_f64()), (Some("skipped_steps"), Some(3.0)));
+        assert_eq!(
+            (line["name"].as_str(), line["value"].as_f64()),
+            (Some("skipped_steps"), Some(3.0))
+        );
         let told = "step 7 skipped: its loss or gradient is NaN (2 in a row, 5 end the training; 3 in all)";
         assert_eq!(skipped.to_string(), told);
     }

@@ -12,7 +12,7 @@ use burn::{
 };
 use burn_love::love::Sam2Love;
 
-use crate::config::{PartScales, TrainConfig};
+use crate::config::TrainConfig;
 
 /// The moments of all parameters, by id.
 pub type Moments<B, M> = <OptimizerAdaptor<AdamW, M, B> as Optimizer<M, B>>::Record;
@@ -35,6 +35,8 @@ pub struct GroupedAdamW<B: AutodiffBackend, M: AutodiffModule<B>> {
 /// A part of a model: its parameters, and the factors of its learning rate and weight decay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterPart {
+    /// Its name, as in `train.lr_scale`.
+    pub name: &'static str,
     /// Its parameters.
     pub ids: Vec<ParamId>,
     /// Factor of the learning rate.
@@ -48,36 +50,42 @@ pub struct ParameterPart {
 pub fn parts<B: Backend>(model: &Sam2Love<B>, config: &TrainConfig) -> Vec<ParameterPart> {
     let sam2 = &model.sam2;
     let mut left: HashSet<ParamId> = list_param_ids(sam2).into_iter().collect();
-    let part = |ids: Vec<ParamId>, scale: fn(&PartScales) -> f64| ParameterPart {
-        ids,
-        lr_scale: scale(&config.lr_scale),
-        weight_decay_scale: scale(&config.weight_decay_scale),
-    };
-    let mut parts = vec![
-        part(list_param_ids(&sam2.image_encoder), |scale| scale.image_encoder),
-        part(list_param_ids(&sam2.sam_prompt_encoder), |scale| {
-            scale.prompt_encoder
-        }),
-        part(list_param_ids(&sam2.sam_mask_decoder), |scale| {
-            scale.mask_decoder
-        }),
-    ];
-    for part in &parts {
-        part.ids.iter().for_each(|id| {
-            left.remove(id);
-        });
+    let image_encoder = list_param_ids(&sam2.image_encoder);
+    let prompt_encoder = list_param_ids(&sam2.sam_prompt_encoder);
+    let mask_decoder = list_param_ids(&sam2.sam_mask_decoder);
+    for id in image_encoder.iter().chain(&prompt_encoder).chain(&mask_decoder) {
+        left.remove(id);
     }
     let mut memory = list_param_ids(sam2);
     memory.retain(|id| left.contains(id));
     let encoders = &model.encoders;
-    parts.extend([
-        part(memory, |scale| scale.memory),
-        part(list_param_ids(&encoders.audio), |scale| scale.audio_encoder),
-        part(list_param_ids(&encoders.vision), |scale| scale.vision_encoder),
-        part(list_param_ids(&encoders.text), |scale| scale.text_encoder),
-        part(list_param_ids(&model.fusion), |scale| scale.fusion),
-    ]);
-    parts
+    // In the order of `PartScales::named`.
+    let ids = [
+        list_param_ids(&model.fusion),
+        mask_decoder,
+        prompt_encoder,
+        image_encoder,
+        memory,
+        list_param_ids(&encoders.audio),
+        list_param_ids(&encoders.vision),
+        list_param_ids(&encoders.text),
+    ];
+    let scales = config
+        .lr_scale
+        .named()
+        .into_iter()
+        .zip(config.weight_decay_scale.named());
+    ids.into_iter()
+        .zip(scales)
+        .map(
+            |(ids, ((name, lr_scale), (_, weight_decay_scale)))| ParameterPart {
+                name,
+                ids,
+                lr_scale,
+                weight_decay_scale,
+            },
+        )
+        .collect()
 }
 
 impl<B: AutodiffBackend, M: AutodiffModule<B>> GroupedAdamW<B, M> {
@@ -195,12 +203,17 @@ mod tests {
     fn stepped(config: &TrainConfig, scales: [(f64, f64); 2], steps: usize) -> [Linear<B>; 2] {
         let device = Default::default();
         let init = burn::module::Initializer::Constant { value: 2.0 };
-        let layer = || LinearConfig::new(3, 2).with_initializer(init.clone()).init(&device);
+        let layer = || {
+            LinearConfig::new(3, 2)
+                .with_initializer(init.clone())
+                .init(&device)
+        };
         let mut layers: [Linear<B>; 2] = [layer(), layer()];
         let parts: Vec<ParameterPart> = layers
             .iter()
             .zip(scales)
             .map(|(layer, (lr_scale, weight_decay_scale))| ParameterPart {
+                name: "layer",
                 ids: list_param_ids(layer),
                 lr_scale,
                 weight_decay_scale,
@@ -245,7 +258,10 @@ mod tests {
     fn biases_do_not_decay() {
         let [first, second] = stepped(&config(), [(1.0, 1.0), (1.0, 0.0)], 3);
         let (decayed, free) = (values(&first.weight), values(&second.weight));
-        assert!(decayed.iter().zip(&free).all(|(a, b)| a < b), "{decayed:?} {free:?}");
+        assert!(
+            decayed.iter().zip(&free).all(|(a, b)| a < b),
+            "{decayed:?} {free:?}"
+        );
         // With the same rate and gradients, all that differs is the decay.
         assert_eq!(values(first.bias.as_ref().unwrap()), free[..2]);
     }

@@ -1,6 +1,6 @@
 //! The model as burn-train sees it: a step, its values, and the metrics shown.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::{prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
@@ -170,9 +170,9 @@ impl<B: Backend> InferenceStep for LoveLearner<B> {
 }
 
 /// Reads one number and the rows it stands for out of a step's values.
-type Pick = fn(&StepValues) -> (f64, usize);
+type Pick = Arc<dyn Fn(&StepValues) -> (f64, usize) + Send + Sync>;
 
-/// One of a step's values as a metric of burn-train.
+/// One of a step's values, or of its [`Gauges`], as a metric of burn-train.
 #[derive(Clone)]
 pub struct ValueMetric {
     name: Arc<String>,
@@ -181,11 +181,42 @@ pub struct ValueMetric {
     state: NumericMetricState,
 }
 
+/// What is known of an optimizer step and not of a micro-batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Gauge {
+    /// Norm of the gradients before clipping.
+    pub norm: f64,
+    /// Rows per second.
+    pub rows_per_second: f64,
+    /// Resident memory of the process, in bytes.
+    pub memory: usize,
+}
+
+/// The [`Gauge`] of the last step, shared by the loop and the metrics that show it.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges(Arc<Mutex<Gauge>>);
+
+impl Gauges {
+    /// Replaces the gauge.
+    pub fn set(&self, gauge: Gauge) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gauge;
+    }
+
+    /// The last gauge.
+    pub fn get(&self) -> Gauge {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ValueMetric {
-    fn new(name: &str, higher_is_better: bool, pick: Pick) -> Self {
+    fn new(
+        name: &str,
+        higher_is_better: bool,
+        pick: impl Fn(&StepValues) -> (f64, usize) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: Arc::new(name.into()),
-            pick,
+            pick: Arc::new(pick),
             higher_is_better,
             state: NumericMetricState::default(),
         }
@@ -196,9 +227,51 @@ impl ValueMetric {
         Self::new("Loss", false, |values| (values.loss, values.rows))
     }
 
+    /// BCE of the masks.
+    pub fn bce() -> Self {
+        Self::new("BCE", false, |values| (values.bce, values.rows))
+    }
+
+    /// DICE of the masks.
+    pub fn dice() -> Self {
+        Self::new("DICE", false, |values| (values.dice, values.rows))
+    }
+
+    /// BCE of the object scores.
+    pub fn object() -> Self {
+        Self::new("Object score", false, |values| (values.object, values.rows))
+    }
+
     /// Mean IoU of the first frame.
     pub fn j() -> Self {
         Self::new("J (frame 0)", true, |values| (values.j, values.present))
+    }
+
+    /// Mean F-measure of the first frame.
+    pub fn f() -> Self {
+        Self::new("F (frame 0)", true, |values| (values.f, values.present))
+    }
+
+    /// Norm of the gradients before clipping.
+    pub fn norm(gauges: &Gauges) -> Self {
+        let gauges = gauges.clone();
+        Self::new("Gradient norm", false, move |_| (gauges.get().norm, 1))
+    }
+
+    /// Rows per second.
+    pub fn rows_per_second(gauges: &Gauges) -> Self {
+        let gauges = gauges.clone();
+        Self::new("Rows per second", true, move |_| {
+            (gauges.get().rows_per_second, 1)
+        })
+    }
+
+    /// Resident memory in GB.
+    pub fn memory(gauges: &Gauges) -> Self {
+        let gauges = gauges.clone();
+        Self::new("Memory (GB)", false, move |_| {
+            (gauges.get().memory as f64 / 1e9, 1)
+        })
     }
 }
 

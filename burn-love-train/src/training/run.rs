@@ -19,8 +19,9 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, GroupedAdamW, Listener, LoveLearner, LoveLoader, Objective, Position, Quiet,
-    Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric, WarmupDecayConfig, parts,
+    CheckpointError, Checkpoints, Cursor, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader, Objective,
+    Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric,
+    WarmupDecayConfig, parts,
 };
 use crate::{
     config::Config,
@@ -83,10 +84,8 @@ pub struct TrainRun {
     pub skip: Vec<String>,
     /// Where the run is written; exists and holds `config.toml` once it is ready.
     pub out: PathBuf,
-    /// Whether to go on from the last checkpoint.
+    /// Whether to go on from the last checkpoint, or to begin where there is none yet.
     pub resume: bool,
-    /// Weights of a whole model to begin with.
-    pub init_from: Option<PathBuf>,
     /// Where features of frozen parts are kept.
     pub features: Option<Arc<FeatureCache>>,
     /// Stops the run cleanly.
@@ -127,13 +126,14 @@ impl TrainRun {
             return Err(RunError::NoRows { path }.into());
         }
         let total_steps = config.train.total_steps(train.rows.len());
-        let learner = self.learner::<B>(device)?;
+        let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
+        let resumes = self.resume && checkpoints.find("last").is_some();
+        let learner = self.learner::<B>(device, !resumes)?;
         let parts = parts(&learner.model, &config.train);
         let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
-        let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
-        let (learner, optimizer, position) = if self.resume {
+        let (learner, optimizer, position) = if resumes {
             checkpoints
-                .load(learner, optimizer, device)
+                .load(config, learner, optimizer, device)
                 .map_err(RunError::from)?
         } else {
             (learner, optimizer, Position::default())
@@ -146,7 +146,8 @@ impl TrainRun {
         }
         ready()?;
         checkpoints.sweep().map_err(RunError::from)?;
-        let log = RunLog::open(&self.out, position.step).map_err(|(path, source)| RunError::Io { path, source })?;
+        let log =
+            RunLog::open(&self.out, position.step).map_err(|(path, source)| RunError::Io { path, source })?;
         let listener = self.listener.clone();
         let listener: Listener = Arc::new(move |event: &TrainEvent| {
             if let Err(error) = log.write(event) {
@@ -171,6 +172,7 @@ impl TrainRun {
         };
         let train = LoveLoader::<B>::new(Arc::new(train), train_cursor.clone(), device.clone());
         let valid = LoveLoader::<B::InnerBackend>::new(Arc::new(valid), valid_cursor.clone(), device.clone());
+        let gauges = Gauges::default();
         let surroundings = Surroundings {
             config_toml: config.to_toml(),
             device: device.clone(),
@@ -178,12 +180,23 @@ impl TrainRun {
             train_cursor,
             valid_cursor,
             features: self.features.clone(),
+            gauges: gauges.clone(),
             listener,
         };
         let (strategy, outcome) = StepStrategy::new(config.train.clone(), surroundings, start);
         let mut training = SupervisedTraining::new(&self.out, Arc::new(train), Arc::new(valid))
-            .metrics((ValueMetric::loss(), ValueMetric::j()))
+            .metrics((
+                ValueMetric::loss(),
+                ValueMetric::bce(),
+                ValueMetric::dice(),
+                ValueMetric::object(),
+                ValueMetric::j(),
+                ValueMetric::f(),
+            ))
             .metric_train_numeric(LearningRateMetric::new())
+            .metric_train_numeric(ValueMetric::norm(&gauges))
+            .metric_train_numeric(ValueMetric::rows_per_second(&gauges))
+            .metric_train_numeric(ValueMetric::memory(&gauges))
             .with_metric_logger(InMemoryMetricLogger::new())
             .with_application_logger(None)
             .with_interrupter(self.interrupter.clone())
@@ -229,17 +242,22 @@ impl TrainRun {
         ))
     }
 
-    /// A model with fresh weights, or those of `--init-from`.
-    fn learner<B: AutodiffBackend>(&self, device: &B::Device) -> Result<LoveLearner<B>, RunError> {
+    /// A model with fresh weights, and those of the files that the config names where the run `begins`.
+    fn learner<B: AutodiffBackend>(
+        &self,
+        device: &B::Device,
+        begins: bool,
+    ) -> Result<LoveLearner<B>, RunError> {
         let config = &self.config;
         B::seed(device, config.train.seed);
         let mut model: Sam2Love<B> = config.model.init(device);
         // Parameters are made when first used; their order is the module's, whatever uses them first.
         initialise(&model);
-        for part in pretrained(config) {
+        for part in pretrained(config).into_iter().filter(|_| begins) {
             model = part.load(model)?;
         }
-        if let Some(path) = &self.init_from {
+        let path = &config.weights.love;
+        if begins && !path.as_os_str().is_empty() {
             let file = WeightsFile::open(path)?;
             let (loaded, report) = load_state(model, &file, keys::love, path)?;
             report.complete(path)?;

@@ -137,10 +137,25 @@ mod tests {
     fn it_lags_rises_falls_and_stays_at_the_end() {
         let sixth = |n: i32| f64::from(n) / 6.0;
         let expected = [
-            0.0, 0.0, 0.25, 0.5, 0.75, 1.0, sixth(5), sixth(4), sixth(3), sixth(2), sixth(1), 0.0, 0.0,
+            0.0,
+            0.0,
+            0.25,
+            0.5,
+            0.75,
+            1.0,
+            sixth(5),
+            sixth(4),
+            sixth(3),
+            sixth(2),
+            sixth(1),
+            0.0,
+            0.0,
         ];
         for (step, (lr, expected)) in rates(SCHEDULE).into_iter().zip(expected).enumerate() {
-            assert!((lr - expected).abs() < 1e-12, "step {step}: {lr} against {expected}");
+            assert!(
+                (lr - expected).abs() < 1e-12,
+                "step {step}: {lr} against {expected}"
+            );
         }
     }
 

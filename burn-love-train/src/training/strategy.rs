@@ -23,8 +23,8 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, LoveLearner, LoveOptimizer, Position, StepValues, TrainEvent,
-    WarmupDecay, WarmupDecayConfig, average_and_clip,
+    CheckpointError, Checkpoints, Cursor, Gauge, Gauges, LoveLearner, LoveOptimizer, Position, StepValues,
+    TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
 use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
@@ -65,6 +65,7 @@ pub struct StepStrategy<B: AutodiffBackend> {
     /// Positions of the training and the validation loader.
     cursors: [Arc<Cursor>; 2],
     features: Option<Arc<FeatureCache>>,
+    gauges: Gauges,
     listener: Listener,
     start: Mutex<Option<Start<B>>>,
     outcome: Arc<Mutex<Option<Stop>>>,
@@ -96,6 +97,8 @@ pub struct Surroundings<B: AutodiffBackend> {
     pub valid_cursor: Arc<Cursor>,
     /// Where features of frozen parts are kept.
     pub features: Option<Arc<FeatureCache>>,
+    /// Told after every step.
+    pub gauges: Gauges,
     /// Who hears of it.
     pub listener: Listener,
 }
@@ -115,6 +118,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             train_cursor,
             valid_cursor,
             features,
+            gauges,
             listener,
         } = surroundings;
         let strategy = Self {
@@ -124,6 +128,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             checkpoints,
             cursors: [train_cursor, valid_cursor],
             features,
+            gauges,
             listener,
             start: Mutex::new(Some(start)),
             outcome: outcome.clone(),
@@ -137,6 +142,8 @@ struct Window {
     /// Their summed gradients.
     grads: GradientsParams,
     micro_batches: usize,
+    /// Their rows.
+    rows: usize,
     /// A loss among theirs that is not a number.
     spoiled: Option<f64>,
 }
@@ -162,6 +169,8 @@ struct Loop<'a, B: AutodiffBackend> {
     began: (Instant, usize),
     /// Start of the current stretch of the log, and steps done then.
     stretch: (Instant, usize),
+    /// End of the last step.
+    stepped: Instant,
 }
 
 impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepStrategy<B> {
@@ -200,6 +209,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             validated: None,
             began: (now, position.step),
             stretch: (now, position.step),
+            stepped: now,
         };
         drop(learner);
         let stop = state
@@ -217,7 +227,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         valid: ValidLoader<LoveComponents<B>>,
     ) -> Result<(), Stop> {
         let mut accumulator = GradientsAccumulator::new();
-        let mut accumulated = 0;
+        let (mut accumulated, mut rows) = (0, 0);
         // A loss of the window that is not a number.
         let mut spoiled = None;
         while self.position.step < self.total_steps {
@@ -237,11 +247,13 @@ impl<B: AutodiffBackend> Loop<'_, B> {
                     spoiled = Some(values.loss);
                 }
                 accumulated += 1;
+                rows += values.rows;
                 self.position.micro_batch += 1;
                 if accumulated == self.strategy.config.accumulation || self.ends_the_run() {
                     let window = Window {
                         grads: accumulator.grads(),
                         micro_batches: std::mem::take(&mut accumulated),
+                        rows: std::mem::take(&mut rows),
                         spoiled: spoiled.take(),
                     };
                     self.optimize(window)?;
@@ -308,6 +320,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         let Window {
             mut grads,
             micro_batches,
+            rows,
             spoiled,
         } = window;
         let norm = average_and_clip::<B, _>(&self.learner, &mut grads, micro_batches, config.clip_norm);
@@ -321,6 +334,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.position.skipped_in_row = 0;
             self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         }
+        self.gauge(norm, rows);
         if step.is_multiple_of(config.log_every) || step == self.total_steps {
             self.log(lr, norm);
         }
@@ -352,6 +366,18 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         });
     }
 
+    /// Tells the dashboard of a step.
+    fn gauge(&mut self, norm: f64, rows: usize) {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.stepped).as_secs_f64();
+        self.stepped = now;
+        self.strategy.gauges.set(Gauge {
+            norm,
+            rows_per_second: rows as f64 / seconds.max(f64::MIN_POSITIVE),
+            memory: memory(),
+        });
+    }
+
     /// Tells of the steps since the last line.
     fn log(&mut self, lr: f64, norm: f64) {
         let (now, step) = (Instant::now(), self.position.step);
@@ -370,7 +396,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             values: sum.mean(),
             seconds,
             rows_per_second: sum.rows as f64 / (seconds * steps.max(1) as f64).max(f64::MIN_POSITIVE),
-            memory: memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem),
+            memory: memory(),
             eta: Duration::from_secs_f64(per_step(self.began) * left),
         });
         self.stretch = (now, step);
@@ -453,4 +479,9 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         }
         Ok(())
     }
+}
+
+/// Resident memory of the process in bytes, or 0 where the system does not tell.
+fn memory() -> usize {
+    memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem)
 }

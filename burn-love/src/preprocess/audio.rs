@@ -237,7 +237,10 @@ mod tests {
             let whole = Waveform::from_wav(&content).unwrap();
             let length = (seconds * 16_000.0) as usize;
             assert_eq!(start.samples, whole.samples[..length], "{rate} Hz");
-            assert_eq!(Waveform::read_wav_start(Cursor::new(&content), 100.0).unwrap(), whole);
+            assert_eq!(
+                Waveform::read_wav_start(Cursor::new(&content), 100.0).unwrap(),
+                whole
+            );
         }
     }
 

@@ -109,7 +109,7 @@ fn a_small_model_learns_three_clips_by_heart() {
 
 /// The nano preset, by hand: `cargo test --release -p burn-love-tests --test learning -- --ignored nano`.
 #[test]
-#[ignore = "long: a quarter of an hour"]
+#[ignore = "long: half an hour on two cores"]
 fn nano_learns_eight_clips_by_heart() {
     learns(8, (224, 128), &["train.steps=700", "train.tracked_frames=0"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{any::Any, io::ErrorKind};
 
-use burn_love::weights::WeightsError;
+use burn_love::{preprocess::PreprocessError, weights::WeightsError};
 use burn_love_train::{
     config::ConfigError,
     data::DataError,
@@ -12,6 +12,10 @@ use burn_love_train::{
     synth::SynthError,
     training::{CheckpointError, RunError},
 };
+
+/// What to do when a run cannot be written.
+pub const ROOM: &str =
+    "make room or see to the disk, then go on with train --resume: the last complete checkpoint is unharmed";
 
 /// What a command says when it fails.
 #[derive(Debug)]
@@ -109,6 +113,13 @@ impl From<DataError> for CliError {
 
 impl From<SampleError> for CliError {
     fn from(error: SampleError) -> Self {
+        if let SampleError::Content {
+            source: PreprocessError::Unreadable(_),
+            ..
+        } = &error
+        {
+            return Self::machine(error.to_string()).maybe_hint(error.hint());
+        }
         Self::input(error.to_string()).maybe_hint(error.hint())
     }
 }
@@ -153,9 +164,10 @@ impl From<WeightsError> for CliError {
 impl From<CheckpointError> for CliError {
     fn from(error: CheckpointError) -> Self {
         match error {
+            CheckpointError::Weights(WeightsError::Io { .. }) | CheckpointError::Io { .. } => {
+                Self::machine(error.to_string()).hint(ROOM)
+            }
             CheckpointError::Weights(error) => error.into(),
-            CheckpointError::Io { .. } => Self::machine(error.to_string())
-                .hint("make room, then go on with train --resume: the last complete checkpoint is unharmed"),
             CheckpointError::Record { .. } => Self::input(error.to_string())
                 .hint("name an older checkpoint in the run's file `last`, or train anew with another --out"),
             CheckpointError::Config { .. } => Self::input(error.to_string())
@@ -173,7 +185,7 @@ impl From<RunError> for CliError {
             RunError::Sample(error) => error.into(),
             RunError::Checkpoint(error) => error.into(),
             RunError::Weights(error) => error.into(),
-            RunError::Io { .. } => Self::machine(error.to_string()),
+            RunError::Io { .. } => Self::machine(error.to_string()).hint(ROOM),
             RunError::NoRows { .. } => Self::input(error.to_string()).hint(
                 "mark rows of metadata.csv as train; `burn-love-cli data synth --out DIR` makes a data set",
             ),

@@ -17,7 +17,7 @@ use image::RgbImage;
 
 use crate::{
     config::Config,
-    data::{DataError, RefAvs, Row},
+    data::{DataError, RefAvs, Row, SoundFile},
 };
 
 /// The embedded tokenizer: a byte-level BPE on the synthetic scenes' expressions.
@@ -214,11 +214,11 @@ impl Preparer {
     /// # Errors
     /// As [`sound`](Self::sound), or if there is no such file.
     pub fn sound_file(&self, path: &Path, frames: usize) -> Result<LogMel, SampleError> {
-        let file = std::fs::File::open(path).map_err(|source| SampleError::Io {
+        let file = SoundFile::open(path).map_err(|source| SampleError::Io {
             path: path.into(),
             source,
         })?;
-        heard(std::io::BufReader::new(file), path, frames)
+        heard(file, path, frames)
     }
 
     /// Side of the vision encoder's image.

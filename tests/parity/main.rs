@@ -20,6 +20,7 @@ mod prompt_encoder;
 mod roberta;
 mod schedule;
 mod session;
+mod ten_steps;
 mod timm_vit;
 mod torch_file;
 mod track;

@@ -21,7 +21,7 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
     request.model = trained.weights.display().to_string();
     if let Some(path) = &args.audio {
         // Read when it is heard; a wrong path is told before the model is loaded.
-        std::fs::File::open(path).map_err(|error| CliError::io(path, &error))?;
+        std::fs::metadata(path).map_err(|error| CliError::io(path, &error))?;
         request.audio = Some(path.clone());
     }
     let device = global.device.probe()?;

@@ -12,14 +12,14 @@ use burn_love_train::{
     data::{RefAvs, Row, Split},
     features::FeatureCache,
     samples::Preparer,
-    training::{TrainEvent, TrainPlan, TrainRun},
+    training::{RunError, TrainEvent, TrainPlan, TrainRun},
 };
 
 use super::cache;
 use crate::{
     args::{Global, TrainArgs},
     device::{Device, with_backend},
-    error::CliError,
+    error::{CliError, ROOM},
     output, printer,
 };
 
@@ -138,11 +138,12 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
 fn describe(config: &Config, data: &RefAvs, skip: &[String], device: &Device) -> Result<(), CliError> {
     let learnt = |row: &&Row| (config.data.include_null || !row.is_null()) && !skip.contains(&row.uid);
     let rows: Vec<&Row> = data.split(Split::Train).into_iter().filter(learnt).collect();
-    let frames = match rows.first() {
-        Some(row) => data.frame_count(row)?,
-        None => 0,
+    let Some(first) = rows.first() else {
+        let path = data.root().into();
+        return Err(RunError::NoRows { path }.into());
     };
-    let plan = with_backend!(device.clone(), |B, at| TrainPlan::new::<Autodiff<B>>(
+    let frames = data.frame_count(first)?;
+    let plan = with_backend!(device.clone(), |B, at| TrainPlan::new::<B>(
         config,
         rows.len(),
         frames,
@@ -243,16 +244,20 @@ impl Job {
             dashboard,
         };
         let interrupter = run.interrupter.clone();
-        // The first Ctrl-C stops behind the current step, the second at once.
-        let handler = move || {
+        // The first Ctrl-C or SIGTERM stops behind the current step, the second at once.
+        let handler = Arc::new(move || {
             if interrupter.should_stop() {
                 std::process::exit(130);
             }
             printer::note("stopping behind the current step; once more to stop at once");
             interrupter.stop(Some("interrupted"));
-        };
-        if let Err(error) = ctrlc::set_handler(handler) {
+        });
+        let on_termination = handler.clone();
+        if let Err(error) = ctrlc::set_handler(move || handler()) {
             tracing::warn!("Ctrl-C will not be caught: {error}");
+        }
+        if let Err(error) = when_terminated(move || on_termination()) {
+            tracing::warn!("SIGTERM will not be caught: {error}");
         }
         with_backend!(device, |B, at| run
             .train_when_ready::<Autodiff<B>, CliError>(&at, ready)
@@ -260,8 +265,23 @@ impl Job {
     }
 }
 
+/// Calls `handler` at each SIGTERM. SIGHUP stays what it is: `nohup` keeps a training alive.
+#[cfg(unix)]
+fn when_terminated(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM])?;
+    std::thread::spawn(move || signals.forever().for_each(|_| handler()));
+    Ok(())
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+fn when_terminated(_handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    Ok(())
+}
+
 fn write(config: &Config, out: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(out).map_err(|error| CliError::io(out, &error))?;
     let path = out.join("config.toml");
-    write_config(config, &path).map_err(|error| CliError::machine(format!("{}: {error}", path.display())))
+    write_config(config, &path)
+        .map_err(|error| CliError::machine(format!("{}: {error}", path.display())).hint(ROOM))
 }

@@ -15,6 +15,7 @@ mod files;
 mod frame_files;
 mod reader;
 mod row;
+mod sound_file;
 mod split;
 mod validate;
 
@@ -23,5 +24,6 @@ pub(crate) use files::{read_image, size_text};
 pub use frame_files::FrameFiles;
 pub use reader::RefAvs;
 pub use row::Row;
+pub use sound_file::SoundFile;
 pub use split::{Split, UnknownSplit};
 pub use validate::{BadSample, CLIP_TOLERANCE_SECONDS, Validation};

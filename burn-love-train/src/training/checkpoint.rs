@@ -18,7 +18,7 @@ use burn::{
 use burn_love::weights::{WeightsError, WeightsFile, keys, state_of, write_safetensors};
 use serde::{Deserialize, Serialize};
 
-use super::{GroupedAdamW, LoveLearner, StepValues, recorder::DurableRecorder};
+use super::{GroupedAdamW, LoveLearner, StepValues, parts, recorder::DurableRecorder};
 use crate::config::{Config, Source, differing_keys, resolve};
 
 /// The optimizer of every training.
@@ -73,6 +73,8 @@ pub struct Position {
     pub micro_batch: usize,
     /// Best validation J so far.
     pub best_j: Option<f64>,
+    /// Step of the newest validation.
+    pub validated: Option<usize>,
     /// Steps that were not taken because a loss or gradient was not a number.
     pub skipped: usize,
     /// How many of them were the last ones.
@@ -114,7 +116,7 @@ impl Checkpoints {
     /// Writes a checkpoint, points `last` (and `best`) to it, and removes those no longer kept.
     ///
     /// # Errors
-    /// If the disk refuses; what was there before is then unharmed.
+    /// If the disk refuses; what was there before is then unharmed, and nothing half written stays.
     pub fn save<B: AutodiffBackend>(
         &self,
         learner: &LoveLearner<B>,
@@ -131,32 +133,45 @@ impl Checkpoints {
         if self.find("last").as_ref() == Some(&target) {
             // Nothing was learned since; only what points here changes.
             if best {
-                write_position(&target, position)?;
                 self.point("best", &name)?;
+                write_position(&target, position)?;
             }
             return Ok(target);
         }
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(io(&aside))?;
         }
-        fs::create_dir_all(&aside).map_err(io(&aside))?;
-        let state = state_of(&learner.model.valid(), keys::love);
-        write_safetensors(&aside.join(MODEL), &state, Some(config))?;
-        record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
-        record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
-        write_position(&aside, position)?;
+        let write = || {
+            fs::create_dir_all(&aside).map_err(io(&aside))?;
+            let state = state_of(&learner.model.valid(), keys::love);
+            write_safetensors(&aside.join(MODEL), &state, Some(config))?;
+            record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
+            record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
+            write_position(&aside, position)
+        };
+        if let Err(error) = write() {
+            // Whatever else is wrong, the room is needed.
+            fs::remove_dir_all(&aside).ok();
+            return Err(error);
+        }
         if target.exists() {
             // A step that was resumed behind and reached again; the new files are complete already.
             remove(&target)?;
         }
         fs::rename(&aside, &target).map_err(io(&target))?;
         sync_folder(&self.folder());
-        self.point("last", &name)?;
+        // `last` knows the best J, so `best` must not lag behind it.
         if best {
             self.point("best", &name)?;
         }
-        self.prune()?;
+        self.point("last", &name)?;
+        self.prune(&name)?;
         Ok(target)
+    }
+
+    /// Whether a checkpoint of this run was ever complete.
+    pub fn begun(&self) -> bool {
+        self.run.join("last").exists()
     }
 
     /// The folder that `pointer` (`last` or `best`) names, if there is one.
@@ -179,7 +194,8 @@ impl Checkpoints {
             })
     }
 
-    /// Model, optimizer and position of the last checkpoint.
+    /// Learner, optimizer and position of the last checkpoint. The optimizer is built around the learner that was read,
+    /// whose parameters have the ids that its moments are kept under.
     ///
     /// # Errors
     /// If there is none, it is of another model than `config`'s, or a file of it cannot be used.
@@ -187,15 +203,26 @@ impl Checkpoints {
         &self,
         config: &Config,
         learner: LoveLearner<B>,
-        optimizer: LoveOptimizer<B>,
         device: &B::Device,
     ) -> Result<(LoveLearner<B>, LoveOptimizer<B>, Position), CheckpointError> {
-        let folder = self.find("last").ok_or_else(|| CheckpointError::None {
-            path: self.run.clone(),
+        let folder = self.find("last").ok_or_else(|| {
+            let path = self.run.join("last");
+            match fs::read_to_string(&path) {
+                Ok(name) => CheckpointError::Record {
+                    path,
+                    found: format!("the name of a checkpoint that is not there: {}", name.trim()),
+                },
+                Err(_) => CheckpointError::None {
+                    path: self.run.clone(),
+                },
+            }
         })?;
         check_model(&folder.join(MODEL), config)?;
         let path = folder.join(POSITION);
-        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let text = fs::read_to_string(&path).map_err(|error| CheckpointError::Record {
+            path: path.clone(),
+            found: error.to_string(),
+        })?;
         let position: Position = toml::from_str(&text).map_err(|error| CheckpointError::Record {
             path,
             found: error.message().into(),
@@ -204,6 +231,8 @@ impl Checkpoints {
         let model = restore::<B, _>(&folder.join(MODEL_RECORD), device)?;
         let mut learner = learner.load_record(model);
         learner.model = learner.model.freeze(&trainable);
+        let parts = parts(&learner.model, &config.train);
+        let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
         let optimizer = optimizer.load_record(restore::<B, _>(&folder.join(OPTIMIZER_RECORD), device)?);
         Ok((learner, optimizer, position))
     }
@@ -237,13 +266,14 @@ impl Checkpoints {
         fs::rename(&aside, &path).map_err(io(&path))
     }
 
-    /// Removes all but the newest `keep` and the best.
-    fn prune(&self) -> Result<(), CheckpointError> {
+    /// Removes all but the newest `keep` up to `newest`, and the best. Later ones are of a run that went on from a later
+    /// step before: this one replaces them when it is there.
+    fn prune(&self, newest: &str) -> Result<(), CheckpointError> {
         let folder = self.folder();
         let mut steps: Vec<_> = fs::read_dir(&folder)
             .map_err(io(&folder))?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.starts_with("step-"))
+            .filter(|name| name.starts_with("step-") && name.as_str() <= newest)
             .collect();
         steps.sort();
         let best = self.find("best");

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::json;
 
-use super::StepValues;
+use super::{Position, StepValues};
 use crate::features::CacheReport;
 
 /// Something worth telling about a training.
@@ -188,14 +188,14 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens both files of the run in `run` at their ends. Lines of `metrics.jsonl` behind `step`, from which the run
-    /// goes on, are dropped.
+    /// Opens both files of the run in `run` at their ends. Lines of `metrics.jsonl` behind the position that the run goes
+    /// on from are dropped.
     ///
     /// # Errors
     /// If a file cannot be opened or rewritten; the error comes with its path.
-    pub fn open(run: &Path, step: usize) -> Result<Self, (PathBuf, std::io::Error)> {
+    pub fn open(run: &Path, from: &Position) -> Result<Self, (PathBuf, std::io::Error)> {
         let metrics = run.join("metrics.jsonl");
-        rewind(&metrics, step).map_err(|error| (metrics, error))?;
+        rewind(&metrics, from).map_err(|error| (metrics, error))?;
         let open = |name: &str| {
             let path = run.join(name);
             OpenOptions::new()
@@ -279,19 +279,23 @@ fn append(
     file.write_all(lines.as_bytes())
 }
 
-/// Drops what a run wrote behind the checkpoint of `step`: steps that will be done again, and a line that was torn when
-/// the run was killed.
-fn rewind(path: &Path, step: usize) -> std::io::Result<()> {
+/// Drops what a run wrote behind a checkpoint: steps and a validation that will be done again, and a line that was torn
+/// when the run was killed.
+fn rewind(path: &Path, from: &Position) -> std::io::Result<()> {
     let content = match std::fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     let is_kept = |line: &&[u8]| {
-        serde_json::from_slice::<serde_json::Value>(line)
-            .ok()
-            .and_then(|line| line["step"].as_u64())
-            .is_some_and(|of| of <= step as u64)
+        let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else {
+            return false;
+        };
+        let Some(step) = line["step"].as_u64() else {
+            return false;
+        };
+        let again = line["split"] == "valid" && from.validated != Some(from.step);
+        step < from.step as u64 || (step == from.step as u64 && !again)
     };
     let lines = content.split_inclusive(|byte| *byte == b'\n');
     let kept: Vec<u8> = lines
@@ -323,6 +327,15 @@ mod tests {
         }
     }
 
+    /// A position behind a validated step.
+    fn at(step: usize) -> Position {
+        Position {
+            step,
+            validated: Some(step),
+            ..Position::default()
+        }
+    }
+
     fn steps(run: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         let mut steps: Vec<u64> = text
@@ -341,14 +354,14 @@ mod tests {
     fn a_resumed_log_has_no_step_twice() {
         let run = tempfile::tempdir().unwrap();
         let path = run.path().join("metrics.jsonl");
-        let log = RunLog::open(run.path(), 0).unwrap();
-        (1..=4).for_each(|at| log.write(&step(at)).unwrap());
+        let log = RunLog::open(run.path(), &at(0)).unwrap();
+        (1..=4).for_each(|i| log.write(&step(i)).unwrap());
         drop(log);
         // Killed in the middle of a line.
         let mut torn = std::fs::read(&path).unwrap();
         torn.truncate(torn.len() - 7);
         std::fs::write(&path, torn).unwrap();
-        let log = RunLog::open(run.path(), 2).unwrap();
+        let log = RunLog::open(run.path(), &at(2)).unwrap();
         assert_eq!(steps(run.path()), [1, 2]);
         log.write(&step(3)).unwrap();
         assert_eq!(steps(run.path()), [1, 2, 3]);
@@ -359,14 +372,21 @@ mod tests {
             [std::fs::read(&path).unwrap(), b"{\"step\":3".to_vec()].concat(),
         )
         .unwrap();
-        RunLog::open(run.path(), 3).unwrap();
+        RunLog::open(run.path(), &at(3)).unwrap();
         assert_eq!(steps(run.path()), [1, 2, 3]);
+        // The checkpoint was written before its step was validated.
+        let before = Position {
+            validated: Some(2),
+            ..at(3)
+        };
+        RunLog::open(run.path(), &before).unwrap();
+        assert_eq!(steps(run.path()), [1, 2]);
     }
 
     #[test]
     fn a_skipped_step_is_counted() {
         let run = tempfile::tempdir().unwrap();
-        let log = RunLog::open(run.path(), 0).unwrap();
+        let log = RunLog::open(run.path(), &at(0)).unwrap();
         let skipped = TrainEvent::Skipped {
             step: 7,
             epoch: 1,

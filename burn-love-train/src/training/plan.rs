@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, fmt};
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     prelude::*,
-    tensor::backend::AutodiffBackend,
 };
-use burn_love::{fusion::Strategy, love::LoveConfig};
+use burn_love::{
+    fusion::Strategy,
+    love::{LoveConfig, Trainable},
+};
 
 use super::{WarmupDecay, WarmupDecayConfig, parts};
 use crate::config::{Config, TrainConfig};
@@ -51,26 +53,23 @@ pub struct TrainPlan {
 
 impl TrainPlan {
     /// The plan of a config on `rows` rows of clips with `frames` frames. Builds the model without its weights.
-    pub fn new<B: AutodiffBackend>(config: &Config, rows: usize, frames: usize, device: &B::Device) -> Self {
-        let model = config.model.init::<B>(device).freeze(&config.train.trainable);
+    pub fn new<B: Backend>(config: &Config, rows: usize, frames: usize, device: &B::Device) -> Self {
+        let model = config.model.init::<B>(device);
         let mut sizes = Sizes(BTreeMap::new());
         model.visit(&mut sizes);
         let parts: Vec<PartSize> = parts(&model, &config.train)
             .into_iter()
             .map(|part| {
-                let sizes = part.ids.iter().filter_map(|id| sizes.0.get(id));
-                sizes.fold(
-                    PartSize {
-                        name: part.name,
-                        total: 0,
-                        trainable: 0,
+                let total = part.ids.iter().filter_map(|id| sizes.0.get(id)).sum();
+                PartSize {
+                    name: part.name,
+                    total,
+                    trainable: if learns(&config.train.trainable, part.name) {
+                        total
+                    } else {
+                        0
                     },
-                    |sum, (values, learns)| PartSize {
-                        total: sum.total + values,
-                        trainable: sum.trainable + if *learns { *values } else { 0 },
-                        ..sum
-                    },
-                )
+                }
             })
             .collect();
         let steps = config.train.total_steps(rows);
@@ -96,7 +95,7 @@ impl TrainPlan {
         let highest = self.train.lr.max(f64::MIN_POSITIVE);
         (0..columns)
             .map(|column| {
-                let step = column * (self.steps - 1) / (columns - 1).max(1);
+                let step = column * self.steps.saturating_sub(1) / (columns - 1).max(1);
                 let level = self.schedule.at(step) / highest * (BARS.len() - 1) as f64;
                 BARS[(level.round() as usize).min(BARS.len() - 1)]
             })
@@ -167,13 +166,26 @@ impl fmt::Display for TrainPlan {
     }
 }
 
-/// Values of each parameter, and whether it learns.
-struct Sizes(BTreeMap<ParamId, (usize, bool)>);
+/// Whether a part learns; the fusion always does.
+fn learns(trainable: &Trainable, part: &str) -> bool {
+    match part {
+        "mask_decoder" => trainable.mask_decoder,
+        "prompt_encoder" => trainable.prompt_encoder,
+        "image_encoder" => trainable.image_encoder,
+        "memory" => trainable.memory,
+        "audio_encoder" => trainable.audio_encoder,
+        "vision_encoder" => trainable.vision_encoder,
+        "text_encoder" => trainable.text_encoder,
+        _ => true,
+    }
+}
+
+/// Values of each parameter, which need not be there yet.
+struct Sizes(BTreeMap<ParamId, usize>);
 
 impl<B: Backend> ModuleVisitor<B> for Sizes {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let size = (param.lazy_shape().num_elements(), param.is_require_grad());
-        self.0.insert(param.id, size);
+        self.0.insert(param.id, param.lazy_shape().num_elements());
     }
 }
 
@@ -182,7 +194,7 @@ mod tests {
     use super::*;
     use crate::config::{Source, resolve};
 
-    type B = burn_autodiff::Autodiff<burn_flex::Flex>;
+    type B = burn_flex::Flex;
 
     fn plan(sets: &[&str]) -> TrainPlan {
         let sources: Vec<_> = sets.iter().map(|set| Source::Set((*set).into())).collect();

@@ -127,15 +127,15 @@ impl TrainRun {
         }
         let total_steps = config.train.total_steps(train.rows.len());
         let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
-        let resumes = self.resume && checkpoints.find("last").is_some();
+        let resumes = self.resume && checkpoints.begun();
         let learner = self.learner::<B>(device, !resumes)?;
-        let parts = parts(&learner.model, &config.train);
-        let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
         let (learner, optimizer, position) = if resumes {
             checkpoints
-                .load(config, learner, optimizer, device)
+                .load(config, learner, device)
                 .map_err(RunError::from)?
         } else {
+            let parts = parts(&learner.model, &config.train);
+            let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
             (learner, optimizer, Position::default())
         };
         if let Some(cache) = &self.features {
@@ -144,10 +144,13 @@ impl TrainRun {
             train.features = Some(features.clone());
             valid.features = Some(features);
         }
+        if self.resume {
+            // Before anything is written: a full disk may need the room.
+            checkpoints.sweep().map_err(RunError::from)?;
+        }
         ready()?;
-        checkpoints.sweep().map_err(RunError::from)?;
         let log =
-            RunLog::open(&self.out, position.step).map_err(|(path, source)| RunError::Io { path, source })?;
+            RunLog::open(&self.out, &position).map_err(|(path, source)| RunError::Io { path, source })?;
         let listener = self.listener.clone();
         let listener: Listener = Arc::new(move |event: &TrainEvent| {
             if let Err(error) = log.write(event) {

@@ -137,6 +137,9 @@ impl<B: AutodiffBackend> StepStrategy<B> {
     }
 }
 
+/// 2⁶⁴ divided by the golden ratio: spreads consecutive steps over all seeds.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What the micro-batches of one step gave.
 struct Window {
     /// Their summed gradients.
@@ -163,8 +166,8 @@ struct Loop<'a, B: AutodiffBackend> {
     boundary: Position,
     /// Step of the newest checkpoint of this run.
     saved: Option<usize>,
-    /// Step of the newest validation of this run.
-    validated: Option<usize>,
+    /// Rows since the last line of the log, in this process.
+    stretch_rows: usize,
     /// Start of the run, and steps done then.
     began: (Instant, usize),
     /// Start of the current stretch of the log, and steps done then.
@@ -192,6 +195,11 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             micro_batches,
             total_steps,
         } = start.expect("a strategy runs once: its optimizer moves into the loop");
+        let mut position = position;
+        if position.skipped_in_row >= self.config.max_skipped_in_row {
+            // It stopped for that; whoever resumes it wants to go on.
+            position.skipped_in_row = 0;
+        }
         let now = Instant::now();
         let schedule = WarmupDecayConfig::new(&self.config, total_steps).at(position.step);
         let mut state = Loop {
@@ -206,7 +214,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             interrupter: components.interrupter,
             boundary: position,
             saved: None,
-            validated: None,
+            stretch_rows: 0,
             began: (now, position.step),
             stretch: (now, position.step),
             stepped: now,
@@ -237,6 +245,14 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             while self.position.step < self.total_steps
                 && let Some(batch) = batches.next()
             {
+                if accumulated == 0 {
+                    // Dropout depends on seed and step, not on where a run was resumed.
+                    let step = self.position.step as u64;
+                    B::seed(
+                        &self.strategy.device,
+                        self.strategy.config.seed ^ step.wrapping_mul(GOLDEN),
+                    );
+                }
                 let output = TrainStep::step(&self.learner, batch);
                 let values = output.item;
                 if values.loss.is_finite() {
@@ -271,12 +287,14 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             if self.position.micro_batch >= self.micro_batches {
                 self.position.epoch += 1;
                 self.position.micro_batch = 0;
-                if self.strategy.config.validate_every == 0 {
+                if self.strategy.config.validate_every == 0
+                    && self.position.validated != Some(self.position.step)
+                {
                     self.validate(&valid, epoch)?;
                 }
             }
         }
-        if self.validated != Some(self.boundary.step) {
+        if self.position.validated != Some(self.boundary.step) {
             self.validate(&valid, self.boundary.epoch)?;
         }
         if self.saved != Some(self.boundary.step) {
@@ -335,6 +353,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         }
         self.gauge(norm, rows);
+        self.stretch_rows += rows;
         if step.is_multiple_of(config.log_every) || step == self.total_steps {
             self.log(lr, norm);
         }
@@ -395,7 +414,8 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             norm,
             values: sum.mean(),
             seconds,
-            rows_per_second: sum.rows as f64 / (seconds * steps.max(1) as f64).max(f64::MIN_POSITIVE),
+            rows_per_second: std::mem::take(&mut self.stretch_rows) as f64
+                / (seconds * steps.max(1) as f64).max(f64::MIN_POSITIVE),
             memory: memory(),
             eta: Duration::from_secs_f64(per_step(self.began) * left),
         });
@@ -428,7 +448,8 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         if valid.num_items() == 0 {
             return Ok(());
         }
-        self.validated = Some(self.position.step);
+        self.position.validated = Some(self.position.step);
+        self.boundary.validated = self.position.validated;
         let model = self.learner.valid();
         self.strategy.cursors[1].seek(0, 0);
         let mut batches = valid.iter();

@@ -26,6 +26,9 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 /// Samples that are larger would overflow f32 on the way to a spectrogram.
 const LARGEST: f32 = (1u64 << 32) as f32;
 
+/// Bytes of a `fmt ` chunk that are believed; `WAVE_EXTENSIBLE` has 40.
+const LONGEST_FORMAT: u32 = 1024;
+
 /// How a sample is stored.
 #[derive(Debug, Clone, Copy)]
 enum Encoding {
@@ -61,7 +64,9 @@ impl<R: Read + Seek> Wav<R> {
         if size == 0 {
             return Err(PreprocessError::NotWav("an empty file".into()));
         }
-        let reader = WavReader::new(file).map_err(|error| PreprocessError::NotWav(error.to_string()))?;
+        let header = header(&mut file)?;
+        let reader =
+            WavReader::new(header.as_slice()).map_err(|error| PreprocessError::NotWav(error.to_string()))?;
         let (spec, announced, samples) = (reader.spec(), reader.duration() as usize, reader.len() as usize);
         let channels = usize::from(spec.channels);
         if !RATES.contains(&spec.sample_rate) {
@@ -77,15 +82,10 @@ impl<R: Read + Seek> Wav<R> {
                 found: 0.0,
             });
         }
-        let mut file = reader.into_inner();
-        // The chunk's length stands before its data. Divided by its samples it is the container's size, which hound
-        // has checked to be a whole number of bytes.
-        let mut length = [0; 4];
-        file.seek(SeekFrom::Current(-4))
-            .and_then(|_| file.read_exact(&mut length))
-            .map_err(unreadable)?;
+        // The chunk's length stands at the end. Divided by its samples it is the container's size, which hound has
+        // checked to be a whole number of bytes.
+        let length = le32(&header[header.len() - 4..]);
         let there = size - file.stream_position().map_err(unreadable)?;
-        let length = u32::from_le_bytes(length);
         let bytes = length as usize / samples;
         let encoding = match (spec.sample_format, bytes) {
             (SampleFormat::Int, 1) => Encoding::Unsigned8,
@@ -154,6 +154,54 @@ impl<R: Read + Seek> Wav<R> {
         self.read += samples.len();
         Ok(samples)
     }
+}
+
+/// The header of a file with its chunks `fmt ` and `data` alone, as hound reads it; the file then stands at its samples.
+///
+/// hound 3.5 forgets that a chunk of an odd length is followed by a byte, and loses its way behind such a chunk.
+fn header(file: &mut (impl Read + Seek)) -> Result<Vec<u8>, PreprocessError> {
+    let mut read = |bytes: &mut [u8]| match file.read_exact(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(PreprocessError::NotWav(
+            "a file that ends before its samples".into(),
+        )),
+        read => read.map_err(unreadable),
+    };
+    let mut header = vec![0; 12];
+    read(&mut header)?;
+    if &header[..4] != b"RIFF" || &header[8..] != b"WAVE" {
+        return Err(PreprocessError::NotWav("no RIFF/WAVE header".into()));
+    }
+    loop {
+        let mut chunk = [0; 8];
+        read(&mut chunk)?;
+        let length = le32(&chunk[4..]);
+        let padded = u64::from(length) + u64::from(length % 2);
+        match &chunk[..4] {
+            b"data" => {
+                header.extend(chunk);
+                return Ok(header);
+            }
+            b"fmt " if length <= LONGEST_FORMAT => {
+                let mut format = vec![0; padded as usize];
+                read(&mut format)?;
+                header.extend(chunk);
+                header.extend(&format[..length as usize]);
+            }
+            _ => {
+                let mut skipped = [0; 4096];
+                let mut left = padded;
+                while left > 0 {
+                    let part = left.min(skipped.len() as u64) as usize;
+                    read(&mut skipped[..part])?;
+                    left -= part as u64;
+                }
+            }
+        }
+    }
+}
+
+fn le32(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().expect("four bytes"))
 }
 
 fn unreadable(error: std::io::Error) -> PreprocessError {
@@ -290,6 +338,16 @@ mod tests {
             assert_eq!(samples(&content).unwrap(), [0.5, -3.0]);
             assert_eq!(Wav::open(Cursor::new(&content)).unwrap().next(1).unwrap(), [0.5]);
         }
+    }
+
+    /// A title of an odd length stands before the samples, and its padding behind it.
+    #[test]
+    fn chunks_of_odd_lengths_are_padded() {
+        let mono = Header::new(PCM, 1, 16_000, 16);
+        let plain = mono.plain(&[0, 0x40]);
+        let (before, data) = plain.split_at(plain.len() - 10);
+        let content = [before, b"LIST\x05\0\0\0title\0", data].concat();
+        assert_eq!(samples(&content).unwrap(), [0.5]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `encode audio`: log-mel examples and VGGish's embeddings of a WAV file.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::path::Path;
 
 use burn::prelude::*;
 use burn_love::{
@@ -8,6 +8,7 @@ use burn_love::{
     preprocess::{LogMel, PreprocessError, Waveform, log_mel},
     weights::{EncoderFile, EncoderPart, State, keys},
 };
+use burn_love_train::data::SoundFile;
 
 use super::{Origin, finish, prepare, values};
 use crate::{
@@ -21,10 +22,15 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     let origin = Origin::of(args)?;
     let path = Path::new(&args.input);
     let refused = |error: PreprocessError| {
-        CliError::input(format!("{}: {error}", path.display())).hint("give a WAV file of at least a second")
+        let message = format!("{}: {error}", path.display());
+        match error {
+            PreprocessError::Unreadable(_) => CliError::machine(message).hint(error.hint()),
+            _ => CliError::input(message).hint("give a WAV file of at least a second"),
+        }
     };
-    let file = File::open(path).map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
-    let waveform = Waveform::read_wav(BufReader::new(file)).map_err(refused)?;
+    let file =
+        SoundFile::open(path).map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
+    let waveform = Waveform::read_wav(file).map_err(refused)?;
     let mel = log_mel(&waveform).map_err(refused)?;
     prepare(args, global)?;
     let device = global.device.probe()?;

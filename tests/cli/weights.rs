@@ -228,7 +228,7 @@ fn damaged_and_foreign_files_are_refused() {
     );
     refused(
         &convert(&fixtures.join("old.pt"), &out, &[]),
-        &["old.pt", "before 1.6"],
+        &["old.pt", "weights of SAM 2", "`bf16`"],
     );
     refused(
         &convert(&fixtures.join("flat.pt"), &out, &[]),

@@ -120,7 +120,7 @@ fn errors_name_the_file_and_what_was_found() {
     let words = |bytes: Vec<u8>| load(bytes).unwrap_err().to_string();
     assert_eq!(
         words(Vec::new()),
-        "damaged: expected a safetensors file or a PyTorch zip archive, found an empty file"
+        "damaged: expected a safetensors file or a state dict saved by PyTorch, found an empty file"
     );
     let whole = torch();
     assert!(words(whole[..whole.len() / 2].to_vec()).starts_with("damaged: expected an undamaged file"));

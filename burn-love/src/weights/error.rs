@@ -97,9 +97,9 @@ impl WeightsError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some("copy or download the file again".into()),
-            Self::Format { .. } => Some(
-                "what can be read: safetensors files, and state dicts saved by PyTorch 1.6 or later".into(),
-            ),
+            Self::Format { .. } => {
+                Some("what can be read: safetensors files, and state dicts saved by PyTorch".into())
+            }
             Self::Shape { fits, .. } | Self::Keys { fits, .. } if !fits.is_empty() => Some(format!(
                 "choose the model that the file is of: {}",
                 fits.join(" or ")

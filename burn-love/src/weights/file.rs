@@ -12,15 +12,12 @@ use super::{
 /// First bytes that tell formats apart.
 const START: u64 = 16;
 
-/// First bytes of files of PyTorch before 1.6: protocol 2 and a magic number of ten bytes.
-const OLD_TORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-
 /// How a file stores tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A header in JSON, then the values.
     Safetensors,
-    /// `torch.save`: a zip archive of a pickle and the storages.
+    /// `torch.save`: a pickle and the storages, in a zip archive or, before PyTorch 1.6, one behind the other.
     Torch,
 }
 
@@ -89,8 +86,6 @@ impl WeightsFile {
         }
         let found = if start.is_empty() {
             "an empty file"
-        } else if start.starts_with(OLD_TORCH) {
-            "a PyTorch file of before 1.6, which is no zip archive"
         } else if start[0] == 0x80 {
             "a bare pickle"
         } else {
@@ -98,7 +93,7 @@ impl WeightsFile {
         };
         Err(WeightsError::Format {
             path: blob.path().into(),
-            expected: "a safetensors file or a PyTorch zip archive",
+            expected: "a safetensors file or a state dict saved by PyTorch",
             found: found.into(),
         })
     }

@@ -16,6 +16,7 @@ mod family;
 mod file;
 mod hugging_face;
 pub mod keys;
+mod old_torch;
 mod pickle;
 mod safetensors_file;
 mod sam2_file;

@@ -49,8 +49,40 @@ pub(super) struct StoredTensor {
 /// # Errors
 /// What was found instead.
 pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(String, StoredTensor)>, String> {
+    Ok(described(pickle)?.tensors)
+}
+
+/// What one of several pickles in a row describes.
+pub(super) struct Described {
+    /// As [`state_dict`] gives them.
+    pub tensors: Vec<(String, StoredTensor)>,
+    /// Every storage that is named, with its elements and the bytes that they take.
+    pub storages: HashMap<String, (u64, u64)>,
+    /// Bytes of the pickle.
+    pub length: usize,
+}
+
+/// The state dict at the start of `pickle`, behind which other things may stand.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn described(pickle: &[u8]) -> Result<Described, String> {
     let mut machine = Machine::new(pickle);
     let root = machine.run()?;
+    let mut storages = HashMap::new();
+    for storage in &machine.storages {
+        let (elements, width) = (storage.elements as u64, storage.dtype.bitsize() as u64 / 8);
+        let bytes = elements
+            .checked_mul(width)
+            .ok_or_else(|| format!("a storage of {elements} elements"))?;
+        let size = (elements, bytes);
+        if storages
+            .insert(storage.key.to_owned(), size)
+            .is_some_and(|other| other != size)
+        {
+            return Err(format!("two sizes of the storage `{}`", storage.key));
+        }
+    }
     let entries = |value: &Value| match value {
         Value::Dict(index) => Some(&machine.dicts[*index]),
         _ => None,
@@ -63,7 +95,58 @@ pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(String, StoredTensor)>, S
         (Value::Text(key), other) => Err(format!("{} as `{key}` of the state dict", other.name())),
         (other, _) => Err(format!("{} as a name in the state dict", other.name())),
     };
-    dict.iter().map(tensor).collect()
+    Ok(Described {
+        tensors: dict.iter().map(tensor).collect::<Result<_, _>>()?,
+        storages,
+        length: machine.position,
+    })
+}
+
+/// The number that a pickle holds, and the pickle's length.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn number(pickle: &[u8]) -> Result<(i64, usize), String> {
+    let mut machine = Machine::new(pickle);
+    match machine.run()? {
+        Value::Int(number) => Ok((number, machine.position)),
+        other => Err(format!("a pickle of {}", other.name())),
+    }
+}
+
+/// A truth value of the dict that a pickle holds, and the pickle's length.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn truth(pickle: &[u8], key: &str) -> Result<(bool, usize), String> {
+    let mut machine = Machine::new(pickle);
+    let Value::Dict(dict) = machine.run()? else {
+        return Err("no dict".into());
+    };
+    let found = machine.dicts[dict]
+        .iter()
+        .find(|(name, _)| *name == Value::Text(key));
+    match found {
+        Some((_, Value::Bool(truth))) => Ok((*truth, machine.position)),
+        _ => Err(format!("a dict without `{key}`")),
+    }
+}
+
+/// The texts of the list that a pickle holds, and the pickle's length.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn texts(pickle: &[u8]) -> Result<(Vec<String>, usize), String> {
+    let mut machine = Machine::new(pickle);
+    let Value::List(list) = machine.run()? else {
+        return Err("no list".into());
+    };
+    let text = |value: &Value| match value {
+        Value::Text(text) => Ok((*text).to_owned()),
+        other => Err(format!("{} in a list of names", other.name())),
+    };
+    let texts = machine.lists[list].iter().map(text).collect::<Result<_, _>>()?;
+    Ok((texts, machine.position))
 }
 
 /// A function or class that state dicts name.
@@ -94,7 +177,7 @@ impl Global {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value<'a> {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Float,
     Text(&'a str),
@@ -110,7 +193,7 @@ impl Value<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::None => "nothing",
-            Self::Bool => "a truth value",
+            Self::Bool(_) => "a truth value",
             Self::Int(_) | Self::Float => "a number",
             Self::Text(_) => "a text",
             Self::Tuple(_) => "a tuple",
@@ -181,7 +264,7 @@ impl<'a> Machine<'a> {
             0x95 => self.skip(8),
             // NONE, NEWTRUE, NEWFALSE
             b'N' => self.push(Value::None),
-            0x88 | 0x89 => self.push(Value::Bool),
+            0x88 | 0x89 => self.push(Value::Bool(code == 0x88)),
             // BININT, BININT1, BININT2, LONG1, BINFLOAT
             b'J' => {
                 let value = i32::from_le_bytes(self.array()?);
@@ -407,20 +490,29 @@ impl<'a> Machine<'a> {
         self.push(Value::Global(global))
     }
 
-    /// A persistent id: `("storage", type, key, device, elements)`.
+    /// A persistent id: `("storage", type, key, device, elements)`, and before PyTorch 1.6 nothing as sixth: storages
+    /// that are views of others were given up long before.
     fn storage(&mut self) -> Result<(), String> {
         let Value::Tuple(index) = self.pop()? else {
             return Err("a storage without a description".into());
         };
-        let [
-            Value::Text("storage"),
-            Value::Global(Global::Storage(dtype)),
-            Value::Text(key),
-            Value::Text(_),
-            Value::Int(elements),
-        ] = self.tuples[index][..]
-        else {
-            return Err("a storage with another description than PyTorch's".into());
+        let (dtype, key, elements) = match self.tuples[index][..] {
+            [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(dtype)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Int(elements),
+            ]
+            | [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(dtype)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Int(elements),
+                Value::None,
+            ] => (dtype, key, elements),
+            _ => return Err("a storage with another description than PyTorch's".into()),
         };
         let elements = usize::try_from(elements).map_err(|_| format!("a storage of {elements} elements"))?;
         if key.len() > LONGEST {

@@ -1,4 +1,5 @@
-//! PyTorch's files: zip archives of a pickle, which describes tensors, and the storages that they lie in.
+//! PyTorch's files: a pickle, which describes tensors, and the storages that they lie in; in a zip archive, or one behind
+//! the other as before PyTorch 1.6 ([`old_torch`](super::old_torch)).
 //!
 //! Burn 0.21's `PytorchStore` is not used: it ignores strides, and a storage that cannot be read becomes zeros without
 //! a word. Here every storage must have the size that its tensors need and the checksum that the archive states, and a
@@ -16,6 +17,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::{
     TensorInfo, TensorSource, WeightsError,
     blob::Blob,
+    old_torch,
     pickle::{StoredTensor, state_dict},
     source::floats,
 };
@@ -26,13 +28,19 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// Bytes checked at a time, where a storage holds more than is read.
 const CHUNK: u64 = 1 << 20;
 
-/// An entry of the archive, which is stored without compression.
+/// Where a storage, or another entry of the archive, lies in the file.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    start: u64,
-    size: u64,
-    crc32: u32,
+pub(super) struct Entry {
+    /// Its first byte.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Its checksum; old files have none.
+    pub crc32: Option<u32>,
 }
+
+/// The tensors of a file, and where their storages lie.
+pub(super) type Contents = (Vec<(String, StoredTensor)>, BTreeMap<String, Entry>);
 
 /// A file of `torch.save` of which the pickle was read.
 pub(super) struct TorchFile {
@@ -46,33 +54,20 @@ pub(super) struct TorchFile {
 impl TorchFile {
     /// Whether a file may be in this format, going by its first bytes.
     pub fn recognises(start: &[u8]) -> bool {
-        start.starts_with(ZIP)
+        start.starts_with(ZIP) || old_torch::recognises(start)
     }
 
     /// Reads the archive's directory and the pickle, and checks that every storage is there in full.
     pub fn new(blob: Blob) -> Result<Self, WeightsError> {
-        let mut entries = directory(&blob)?;
-        let (folder, pickle) = entries
-            .iter()
-            .find_map(|(name, entry)| Some((name.strip_suffix("data.pkl")?.to_owned(), *entry)))
-            .ok_or_else(|| other_kind(&blob, "a zip archive without data.pkl".into()))?;
-        let order = entries.get(&format!("{folder}byteorder"));
-        if let Some(order) = order
-            && read_whole(&blob, "byteorder", order)? != b"little"
-        {
-            return Err(other_kind(&blob, "numbers with the highest byte first".into()));
-        }
-        let pickle = read_whole(&blob, "data.pkl", &pickle)?;
-        let tensors = state_dict(&pickle).map_err(|found| other_kind(&blob, found))?;
-        let mut storages = BTreeMap::new();
+        let start = blob.read(0, blob.length().min(ZIP.len() as u64))?;
+        let (tensors, storages) = if start == ZIP {
+            Self::archive(&blob)?
+        } else {
+            old_torch::read(&blob)?
+        };
         for (key, tensor) in &tensors {
-            let name = &tensor.storage;
-            if !storages.contains_key(name) {
-                let entry = entries.remove(&format!("{folder}data/{name}"));
-                let entry = entry.ok_or_else(|| damaged(&blob, format!("no values of `{key}`")))?;
-                storages.insert(name.clone(), entry);
-            }
-            fits(tensor, &storages[name]).map_err(|found| damaged(&blob, format!("`{key}` with {found}")))?;
+            fits(tensor, &storages[&tensor.storage])
+                .map_err(|found| damaged(&blob, format!("`{key}` with {found}")))?;
         }
         Ok(Self {
             blob,
@@ -80,6 +75,33 @@ impl TorchFile {
             storages,
             checked: Mutex::default(),
         })
+    }
+
+    /// Tensors and storages of an archive.
+    fn archive(blob: &Blob) -> Result<Contents, WeightsError> {
+        let mut entries = directory(blob)?;
+        let (folder, pickle) = entries
+            .iter()
+            .find_map(|(name, entry)| Some((name.strip_suffix("data.pkl")?.to_owned(), *entry)))
+            .ok_or_else(|| other_kind(blob, "a zip archive without data.pkl".into()))?;
+        let order = entries.get(&format!("{folder}byteorder"));
+        if let Some(order) = order
+            && read_whole(blob, "byteorder", order)? != b"little"
+        {
+            return Err(other_kind(blob, "numbers with the highest byte first".into()));
+        }
+        let pickle = read_whole(blob, "data.pkl", &pickle)?;
+        let tensors = state_dict(&pickle).map_err(|found| other_kind(blob, found))?;
+        let mut storages = BTreeMap::new();
+        for (key, tensor) in &tensors {
+            let name = &tensor.storage;
+            if !storages.contains_key(name) {
+                let entry = entries.remove(&format!("{folder}data/{name}"));
+                let entry = entry.ok_or_else(|| damaged(blob, format!("no values of `{key}`")))?;
+                storages.insert(name.clone(), entry);
+            }
+        }
+        Ok((tensors, storages))
     }
 
     /// Name of the file.
@@ -135,7 +157,7 @@ impl TensorSource for TorchFile {
     }
 }
 
-fn other_kind(blob: &Blob, found: String) -> WeightsError {
+pub(super) fn other_kind(blob: &Blob, found: String) -> WeightsError {
     WeightsError::Format {
         path: blob.path().into(),
         expected: "a PyTorch state dict",
@@ -143,7 +165,7 @@ fn other_kind(blob: &Blob, found: String) -> WeightsError {
     }
 }
 
-fn damaged(blob: &Blob, found: String) -> WeightsError {
+pub(super) fn damaged(blob: &Blob, found: String) -> WeightsError {
     WeightsError::Damaged {
         path: blob.path().into(),
         found,
@@ -173,7 +195,7 @@ fn directory(blob: &Blob) -> Result<BTreeMap<String, Entry>, WeightsError> {
         let entry = Entry {
             start: file.data_start().unwrap_or(u64::MAX),
             size: file.size(),
-            crc32: file.crc32(),
+            crc32: Some(file.crc32()),
         };
         let end = entry.start.checked_add(entry.size);
         if end.is_none_or(|end| end > blob.length()) {
@@ -189,7 +211,7 @@ fn directory(blob: &Blob) -> Result<BTreeMap<String, Entry>, WeightsError> {
 
 fn read_whole(blob: &Blob, name: &str, entry: &Entry) -> Result<Vec<u8>, WeightsError> {
     let bytes = blob.read(entry.start, entry.size)?;
-    if crc32fast::hash(&bytes) != entry.crc32 {
+    if entry.crc32.is_some_and(|crc32| crc32fast::hash(&bytes) != crc32) {
         return Err(wrong_checksum(blob, name));
     }
     Ok(bytes)
@@ -197,6 +219,7 @@ fn read_whole(blob: &Blob, name: &str, entry: &Entry) -> Result<Vec<u8>, Weights
 
 /// Compares the checksum without keeping what it is of.
 fn check(blob: &Blob, name: &str, entry: &Entry) -> Result<(), WeightsError> {
+    let Some(crc32) = entry.crc32 else { return Ok(()) };
     let mut hasher = crc32fast::Hasher::new();
     let mut done = 0;
     while done < entry.size {
@@ -204,7 +227,7 @@ fn check(blob: &Blob, name: &str, entry: &Entry) -> Result<(), WeightsError> {
         hasher.update(&blob.read(entry.start + done, size)?);
         done += size;
     }
-    if hasher.finalize() != entry.crc32 {
+    if hasher.finalize() != crc32 {
         return Err(wrong_checksum(blob, name));
     }
     Ok(())
@@ -318,7 +341,7 @@ mod tests {
         let entry = |size| Entry {
             start: 0,
             size,
-            crc32: 0,
+            crc32: None,
         };
         assert_eq!(fits(&view(&[3, 4], &[4, 1], 0), &entry(48)), Ok(()));
         assert_eq!(fits(&view(&[2, 4], &[4, 1], 4), &entry(48)), Ok(()));

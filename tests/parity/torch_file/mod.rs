@@ -32,7 +32,7 @@ fn expected() -> State {
 
 #[test]
 fn every_kind_of_tensor_is_read() {
-    for name in ["nested.pt", "flat.pt", "protocol4.pt", "training.pt"] {
+    for name in ["nested.pt", "flat.pt", "protocol4.pt", "training.pt", "old.pt"] {
         let file = WeightsFile::open(&path(name)).unwrap();
         assert_eq!(file.format(), Format::Torch);
         assert_eq!(floats(&file).unwrap(), expected(), "{name}");
@@ -79,6 +79,32 @@ fn a_checkpoint_of_meta_s_is_loaded() {
     );
 }
 
+/// An old file has no checksums, but its length says what is in it.
+#[test]
+fn an_old_file_is_whole_or_refused() {
+    let whole = std::fs::read(path("old.pt")).unwrap();
+    let load = |bytes: Vec<u8>| {
+        let file = WeightsFile::from_bytes(Path::new("old.pt"), bytes).map_err(|error| error.to_string())?;
+        floats(&file)
+    };
+    assert_eq!(load(whole.clone()), Ok(expected()));
+    for length in 0..whole.len() {
+        assert!(load(whole[..length].to_vec()).is_err(), "{length} bytes");
+    }
+    let longer = [whole.as_slice(), &[0]].concat();
+    assert!(
+        load(longer)
+            .unwrap_err()
+            .contains("1 bytes behind the last storage")
+    );
+    // Whatever is changed, nothing panics.
+    for position in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[position] ^= 0x11;
+        let _ = load(bytes);
+    }
+}
+
 #[test]
 fn other_files_are_refused_by_what_they_are() {
     let refused = |name: &str, words: &[&str]| {
@@ -87,13 +113,6 @@ fn other_files_are_refused_by_what_they_are() {
             assert!(error.contains(word), "expected `{word}` in: {error}");
         }
     };
-    refused(
-        "old.pt",
-        &[
-            "expected a safetensors file or a PyTorch zip archive",
-            "before 1.6",
-        ],
-    );
     refused(
         "foreign.pt",
         &["expected a PyTorch state dict", "`argparse.Namespace`"],

@@ -65,7 +65,7 @@ fn find<B: Backend>(
     image: &RgbImage,
     device: &B::Device,
 ) -> Result<(Vec<AutomaticMask>, Duration), CliError> {
-    let model = model::load::<B>(config, &args.weights, device)?;
+    let model = model::load_for_images::<B>(config, &args.weights, device)?;
     let began = Instant::now();
     let mut progress = Progress::new("clicks");
     let found = AutomaticMasks::new(model, AutomaticMasksConfig::new())

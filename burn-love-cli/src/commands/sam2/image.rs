@@ -118,7 +118,7 @@ fn answer_on<B: Backend>(
     device: &B::Device,
 ) -> Result<Answer, CliError> {
     let began = Instant::now();
-    let model = model::load::<B>(config, &args.weights, device)?;
+    let model = model::load_for_images::<B>(config, &args.weights, device)?;
     let predictor = ImagePredictor::new(model, ImagePredictorConfig::new());
     let load = began.elapsed();
 

@@ -15,6 +15,38 @@ pub fn config(name: &str) -> Sam2Config {
     Sam2Config::preset(name).expect("the command line takes names of presets only")
 }
 
+/// What images do without: a Hugging Face `Sam2Model` has no such weights.
+const OF_MEMORY: [&str; 9] = [
+    "memory_attention.",
+    "memory_encoder.",
+    "maskmem_tpos_enc",
+    "no_mem_pos_enc",
+    "no_obj_ptr",
+    "no_obj_embed_spatial",
+    "obj_ptr_proj.",
+    "obj_ptr_tpos_proj.",
+    "mask_downsample.",
+];
+
+/// A model with all its weights from a file that images need.
+pub fn load_for_images<B: Backend>(
+    config: &Sam2Config,
+    path: &Path,
+    device: &B::Device,
+) -> Result<Sam2<B>, CliError> {
+    let file = Sam2File::open(path)?;
+    let allow = Allow {
+        missing: true,
+        unused: false,
+    };
+    let (model, report) = file.load_into(config.init::<B>(device), allow)?;
+    let is_needed = |key: &String| !OF_MEMORY.iter().any(|of_memory| key.starts_with(of_memory));
+    if report.missing.iter().any(is_needed) {
+        return load(config, path, device);
+    }
+    Ok(model)
+}
+
 /// A model with all its weights from a file.
 pub fn load<B: Backend>(config: &Sam2Config, path: &Path, device: &B::Device) -> Result<Sam2<B>, CliError> {
     let file = Sam2File::open(path)?;

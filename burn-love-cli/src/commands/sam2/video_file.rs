@@ -14,7 +14,8 @@ pub struct VideoFile {
 }
 
 impl VideoFile {
-    /// Unpacks every frame, without loss.
+    /// Unpacks every frame, without loss. A file that ends early is refused; frames that change their size are scaled to
+    /// that of the first.
     pub fn unpack(path: &Path) -> Result<Self, CliError> {
         if !path.is_file() {
             let found = if path.exists() { "a folder" } else { "nothing" };
@@ -27,7 +28,7 @@ impl VideoFile {
         let pattern: PathBuf = folder.path().join("%08d.png");
         let unpack = |every_frame_once: [&str; 2]| {
             Command::new("ffmpeg")
-                .args(["-v", "error", "-nostdin", "-i"])
+                .args(["-v", "error", "-xerror", "-nostdin", "-i"])
                 .arg(path)
                 .args(every_frame_once)
                 .arg(&pattern)
@@ -50,11 +51,17 @@ impl VideoFile {
         })?;
         if !output.status.success() {
             let said = says(&output);
-            let line = said.lines().last().unwrap_or("no reason given");
+            let line = said.lines().next().unwrap_or("no reason given");
             let message = format!(
                 "{}: expected a video that ffmpeg reads, found: {line}",
                 path.display()
             );
+            return Err(CliError::input(message));
+        }
+        let mut frames =
+            std::fs::read_dir(folder.path()).map_err(|error| CliError::io(folder.path(), &error))?;
+        if frames.next().is_none() {
+            let message = format!("{}: expected a video, found no frames in it", path.display());
             return Err(CliError::input(message));
         }
         Ok(Self { folder })

@@ -36,6 +36,20 @@ pub enum VideoError {
         /// Its shape.
         found: [usize; 4],
     },
+    /// A frame that is not one image of the model's size.
+    #[error("expected one frame [1, 3, {side}, {side}], found {found:?}")]
+    FrameShape {
+        /// Side of the model's images.
+        side: usize,
+        /// The shape given.
+        found: [usize; 4],
+    },
+    /// Features of several images where those of one are asked.
+    #[error("expected the features of one image, found those of {found}")]
+    Features {
+        /// Images given.
+        found: usize,
+    },
     /// Neither points nor a box.
     #[error("expected a point or a box, found neither")]
     EmptyPrompt,

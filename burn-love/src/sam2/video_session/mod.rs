@@ -27,6 +27,16 @@ mod error;
 mod masks;
 mod object;
 mod prompt;
+
+fn check_features<B: Backend>(features: &ImageFeatures<B>) -> Result<(), VideoError> {
+    let [found, ..] = features.neck.stride16.dims();
+    if found == 1 {
+        Ok(())
+    } else {
+        Err(VideoError::Features { found })
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -159,6 +169,7 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         prompt: PointPrompt,
     ) -> Result<FrameMasks<B>, VideoError> {
         self.check_frame(frame)?;
+        check_features(features)?;
         prompt.check()?;
         let index = self.index_or_new(object);
         let (model, config) = (self.model, &self.config);
@@ -222,6 +233,7 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         mask: Tensor<B, 4>,
     ) -> Result<FrameMasks<B>, VideoError> {
         self.check_frame(frame)?;
+        check_features(features)?;
         let [images, channels, h, w] = mask.dims();
         if [images, channels] != [1, 1] || h == 0 || w == 0 {
             return Err(VideoError::MaskShape { found: mask.dims() });
@@ -270,6 +282,7 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         direction: Direction,
     ) -> Result<FrameMasks<B>, VideoError> {
         self.check_frame(frame)?;
+        check_features(features)?;
         self.settle()?;
         let (model, config) = (self.model, &self.config);
         let at = Viewpoint {
@@ -312,6 +325,10 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         let frames = frames.into_iter();
         frames.map(move |(index, pixels)| {
             self.check_frame(index)?;
+            let (side, found) = (self.model.config.image_size, pixels.dims());
+            if found != [1, 3, side, side] {
+                return Err(VideoError::FrameShape { side, found });
+            }
             let features = self.model.forward_image(pixels);
             self.track(index, &features, direction)
         })

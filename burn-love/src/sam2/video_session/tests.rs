@@ -85,6 +85,28 @@ fn bad_requests_are_errors_and_leave_the_session_as_it_was() {
 }
 
 #[test]
+fn frames_of_another_size_or_number_are_refused() {
+    let model = model();
+    let features = features(&model, 1);
+    let mut session = Session::new(&model, VideoConfig::new(SIZE));
+    session.add_points(0, &features[0], 7, click(30.0)).unwrap();
+    for found in [[1, 3, 96, 64], [1, 3, 32, 32], [2, 3, 64, 64]] {
+        let frame = Tensor::zeros(found, &Default::default());
+        let error = session
+            .propagate([(1, frame)], Direction::Forward)
+            .next()
+            .unwrap();
+        assert_eq!(error.unwrap_err(), VideoError::FrameShape { side: 64, found });
+    }
+    let two = model.forward_image(Tensor::zeros([2, 3, 64, 64], &Default::default()));
+    let refused = Err(VideoError::Features { found: 2 });
+    assert_eq!(session.add_points(0, &two, 7, click(1.0)).map(drop), refused);
+    assert_eq!(session.track(1, &two, Direction::Forward).map(drop), refused);
+    let mask = Tensor::ones([1, 1, 64, 64], &Default::default());
+    assert_eq!(session.add_mask(0, &two, 7, mask).map(drop), refused);
+}
+
+#[test]
 fn objects_do_not_disturb_each_other() {
     let model = model();
     let features = features(&model, 3);

@@ -175,6 +175,26 @@ impl std::fmt::Display for Device {
     }
 }
 
+impl Device {
+    /// Bytes that a GPU backend holds on the device; nothing on the CPU.
+    #[allow(unused_variables, reason = "depends on the features")]
+    pub fn memory(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => None,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(device, _) => reserved::<burn_wgpu::WgpuRuntime>(device),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => reserved::<cubecl::cuda::CudaRuntime>(&burn_cuda::CudaDevice::new(*index)),
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn reserved<R: cubecl::Runtime>(device: &R::Device) -> Option<u64> {
+    Some(R::client(device).memory_usage().ok()?.bytes_reserved)
+}
+
 impl DeviceChoice {
     /// The device that is meant, if it is there.
     pub fn probe(self) -> Result<Device, CliError> {

@@ -10,7 +10,7 @@ use burn_love::{
 use burn_love_tests::{Fixture, assert_close};
 use image::RgbImage;
 
-use crate::{Cpu, MODULE};
+use crate::MODULE;
 
 /// A file beside the case's generator.
 pub fn beside(case: &str, name: &str) -> PathBuf {
@@ -21,49 +21,63 @@ pub fn beside(case: &str, name: &str) -> PathBuf {
 }
 
 /// A vision encoder with the weights of a file, all of whose tensors are used or among `ignored`.
-pub fn load_vision(config: &VisionConfig, path: &Path, ignored: usize) -> VisionTower<Cpu> {
+pub fn load_vision<B: Backend>(
+    config: &VisionConfig,
+    path: &Path,
+    ignored: usize,
+    device: &B::Device,
+) -> VisionTower<B> {
     let file = EncoderFile::open(path, config.kind.into()).unwrap();
-    let (model, _) = file
-        .load_into(config.init(&Default::default()), keys::vision)
-        .unwrap();
+    let (model, _) = file.load_into(config.init(device), keys::vision).unwrap();
     assert_eq!(file.ignored().len(), ignored, "{:?}", file.ignored());
     model
 }
 
 /// As [`load_vision`], for texts.
-pub fn load_text(config: &TextConfig, path: &Path, ignored: usize) -> TextTower<Cpu> {
+pub fn load_text<B: Backend>(
+    config: &TextConfig,
+    path: &Path,
+    ignored: usize,
+    device: &B::Device,
+) -> TextTower<B> {
     let file = EncoderFile::open(path, config.kind.into()).unwrap();
-    let (model, report) = file
-        .load_into(config.init(&Default::default()), keys::text)
-        .unwrap();
+    let (model, report) = file.load_into(config.init(device), keys::text).unwrap();
     assert_eq!(report.applied.len(), file.keys().len());
     assert_eq!(file.ignored().len(), ignored, "{:?}", file.ignored());
     model
 }
 
 /// Compares the hidden state of the fixture's `images` with `expected`, one image at a time: they may differ in scale.
-pub fn check_images(fixture: &Fixture, expected: &str, model: &VisionTower<Cpu>) -> Vec<f64> {
-    let device = Default::default();
-    let images: Tensor<Cpu, 4> = fixture.tensor("images", &device);
-    let expected: Tensor<Cpu, 3> = fixture.tensor(expected, &device);
+pub fn check_images<B: Backend>(
+    fixture: &Fixture,
+    expected: &str,
+    model: &VisionTower<B>,
+    device: &B::Device,
+) -> Vec<f64> {
+    let images: Tensor<B, 4> = fixture.tensor("images", device);
+    let expected: Tensor<B, 3> = fixture.tensor(expected, device);
     let hidden = model.encode_image(images).hidden();
-    let pick = |x: &Tensor<Cpu, 3>, i| x.clone().narrow(0, i, 1);
+    let pick = |x: &Tensor<B, 3>, i| x.clone().narrow(0, i, 1);
     (0..2)
         .map(|i| assert_close("hidden", pick(&hidden, i), pick(&expected, i), MODULE))
         .collect()
 }
 
 /// Compares the hidden state of the fixture's `ids` with `expected`, padding included.
-pub fn check_texts(fixture: &Fixture, expected: &str, model: &TextTower<Cpu>) -> f64 {
-    let device = Default::default();
-    let ids: Tensor<Cpu, 2> = fixture.tensor("ids", &device);
-    let mask: Tensor<Cpu, 2> = fixture.tensor("mask", &device);
+pub fn check_texts<B: Backend>(
+    fixture: &Fixture,
+    expected: &str,
+    model: &TextTower<B>,
+    device: &B::Device,
+) -> f64 {
+    let ids: Tensor<B, 2> = fixture.tensor("ids", device);
+    let mask: Tensor<B, 2> = fixture.tensor("mask", device);
     let tokens = TokenBatch {
         input_ids: ids.int(),
         padding: mask.equal_elem(0.0),
     };
     assert_ne!(tokens.input_ids.dtype(), DType::F32);
-    let expected: Tensor<Cpu, 3> = fixture.tensor(expected, &device);
+    let expected: Tensor<B, 3> = fixture.tensor(expected, device);
     assert_close("hidden", model.encode_text(tokens), expected, MODULE)
 }
 

@@ -1,9 +1,10 @@
 //! Parity with the originals: same weights, same inputs, bounded error. A case is a folder with its generator,
-//! its fixture and its test. What it compares is a function over backends: [`wgpu`] runs the same on a GPU.
+//! its fixture and its test. What it compares is a function over backends: [`gpu`] runs the same on GPUs.
 
 mod automatic_masks;
 mod clip;
 mod encoders;
+mod gpu;
 mod hiera;
 mod hiera_square;
 mod hugging_face;
@@ -32,7 +33,6 @@ mod video_options;
 mod video_postprocess;
 mod video_session;
 mod vit;
-mod wgpu;
 
 use burn::{prelude::*, tensor::activation::sigmoid};
 use burn_love_train::training::{bce_with_logits, dice};

@@ -1,5 +1,7 @@
 //! Shared by the parity cases: fixtures, weights under upstream names, and the error that is bounded.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod gradients;
 mod path;
 pub mod wgpu;
@@ -185,4 +187,16 @@ pub fn assert_close<B: Backend, const D: usize>(
         "{what}: relative error {error:.2e} exceeds {bound:.0e}"
     );
     error
+}
+
+/// Settles how the GPU backends run; they read it at the first use of a device.
+fn one_stream() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::default();
+        // With more streams, a buffer that is read on another thread than the one that wrote it may be corrupted.
+        config.streaming.max_streams = 1;
+        CubeClRuntimeConfig::set(config);
+    });
 }

@@ -10,7 +10,7 @@ use burn_love::{
     ops::attention,
     weights::{State, keys, load_state, state_of},
 };
-use burn_love_tests::wgpu::{Gpu, alone, device};
+use burn_love_tests::wgpu::{Gpu, claim};
 use burn_love_train::{
     config::{Config, Source, resolve},
     metrics::iou,
@@ -149,8 +149,7 @@ fn attended<B: AutodiffBackend>(width: usize, device: &B::Device) -> Vec<f32> {
 /// read beyond their ends there (book, Devices).
 #[test]
 fn heads_of_every_width_attend_as_on_the_cpu() {
-    let _alone = alone();
-    let Some(gpu) = device() else { return };
+    let Some((_alone, gpu)) = claim() else { return };
     for width in [8, 12, 16, 24, 56, 72] {
         let expected = attended::<Autodiff<Flex>>(width, &Default::default());
         let actual = attended::<Autodiff<Gpu>>(width, &gpu);
@@ -172,8 +171,7 @@ fn heads_of_every_width_attend_as_on_the_cpu() {
 #[test]
 #[allow(clippy::print_stderr, reason = "the figures that the test is about")]
 fn every_frame_has_the_mask_of_the_cpu() {
-    let _alone = alone();
-    let Some(gpu) = device() else { return };
+    let Some((_alone, gpu)) = claim() else { return };
     let config = config();
     let cpu = Default::default();
     Flex::seed(&cpu, 7);

@@ -1,5 +1,6 @@
 //! The command line as a type.
 
+mod bench;
 mod values;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use burn_love::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
+pub use self::bench::BenchArgs;
 use self::values::{bytes, corners, image_size, point, rate, size, threads};
 use crate::device::DeviceChoice;
 
@@ -84,6 +86,8 @@ pub enum Command {
     /// Segment with SAM 2 alone
     #[command(subcommand)]
     Sam2(Sam2Command),
+    /// Time parts of the model
+    Bench(BenchArgs),
     /// Say what this machine can do and what a preset needs
     Doctor(DoctorArgs),
 }

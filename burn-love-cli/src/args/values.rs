@@ -78,3 +78,11 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .map_err(|_| "expected a size such as 500MB, 64GB or 1TiB")?;
     Ok((number * unit) as u64)
 }
+
+/// Runs of a case.
+pub fn runs(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=10_000).contains(n))
+        .ok_or_else(|| "expected 1 to 10000 runs".into())
+}

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 mod cache;
 mod data;
 mod demo;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         }
         Command::Sam2(Sam2Command::Image(args)) => ("sam2 image", sam2::image::run(args, global)),
         Command::Sam2(Sam2Command::Video(args)) => ("sam2 video", sam2::video::run(args, global)),
+        Command::Bench(args) => ("bench", bench::run(args, global)),
         Command::Doctor(args) => ("doctor", doctor::run(args, global)),
     };
     result.map_err(|error| error.or_help(name))

@@ -1,5 +1,6 @@
 //! CLIP's towers, image processor and tokenizer against Hugging Face's.
 
+use burn::prelude::*;
 use burn_love::{
     encoders::{TextConfig, TextKind, VisionConfig},
     preprocess::{Tokenizer, vision_pixels},
@@ -8,6 +9,7 @@ use burn_love_tests::Fixture;
 use serde_json::Value;
 
 use crate::{
+    Cpu,
     encoders::{beside, check_images, check_pixels, check_texts, load_text, load_vision},
     report, vit,
 };
@@ -24,18 +26,28 @@ const BLOCKS: usize = 3 * 16;
 
 #[test]
 fn the_vision_tower_agrees() {
+    check_vision::<Cpu>(&Default::default());
+}
+
+/// Compares the vision tower's hidden states of the weights in both kinds of files.
+pub fn check_vision<B: Backend>(device: &B::Device) {
     let fixture = Fixture::load("clip");
     // `post_layernorm`, and the text tower with its embeddings and last norm; then both buffers.
     let ignored = OUTSIDE + 2 + BLOCKS + 4;
     for (name, ignored) in [("weights.safetensors", ignored), ("weights.pt", ignored + 2)] {
-        let model = load_vision(&vision(), &beside("clip", name), ignored);
-        let errors = check_images(&fixture, "vision", &model);
+        let model = load_vision::<B>(&vision(), &beside("clip", name), ignored, device);
+        let errors = check_images(&fixture, "vision", &model, device);
         report(&format!("clip's vision, {name}"), &errors);
     }
 }
 
 #[test]
 fn the_text_tower_agrees() {
+    check_text::<Cpu>(&Default::default());
+}
+
+/// Compares the text tower's hidden states of the weights in both kinds of files.
+pub fn check_text<B: Backend>(device: &B::Device) {
     let config = TextConfig {
         kind: TextKind::Clip,
         vocabulary: 60,
@@ -50,8 +62,8 @@ fn the_text_tower_agrees() {
     // The vision tower with its embeddings and two norms; then both buffers.
     let ignored = OUTSIDE + BLOCKS + 7;
     for (name, ignored) in [("weights.safetensors", ignored), ("weights.pt", ignored + 2)] {
-        let model = load_text(&config, &beside("clip", name), ignored);
-        let error = check_texts(&fixture, "text", &model);
+        let model = load_text::<B>(&config, &beside("clip", name), ignored, device);
+        let error = check_texts(&fixture, "text", &model, device);
         report(&format!("clip's text, {name}"), &[error]);
     }
 }

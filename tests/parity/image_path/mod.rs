@@ -41,15 +41,19 @@ pub fn points<B: Backend>(fixture: &Fixture, prefix: &str, device: &B::Device) -
 
 #[test]
 fn features_and_masks_agree() {
-    let device = Default::default();
+    check::<Cpu>(&Default::default());
+}
+
+/// Compares features, masks and pointers, with and without cached constants.
+pub fn check<B: Backend>(device: &B::Device) {
     let fixture = Fixture::load("image_path");
-    let model: Sam2<Cpu> = fixture.load_into(config().init(&device), to_checkpoint);
-    check(&fixture, &model, &device);
-    let errors = check(&fixture, &model.cache_constants(), &device);
+    let model: Sam2<B> = fixture.load_into(config().init(device), to_checkpoint);
+    check_model(&fixture, &model, device);
+    let errors = check_model(&fixture, &model.cache_constants(), device);
     report("image_path", &errors);
 }
 
-fn check<B: Backend>(fixture: &Fixture, model: &Sam2<B>, device: &B::Device) -> Vec<f64> {
+fn check_model<B: Backend>(fixture: &Fixture, model: &Sam2<B>, device: &B::Device) -> Vec<f64> {
     let mut errors = Vec::new();
     let mut close = |name: &str, actual: Tensor<B, 4>| {
         errors.push(assert_close(

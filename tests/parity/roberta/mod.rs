@@ -1,15 +1,22 @@
 //! RoBERTa against Hugging Face's: texts of different lengths in one batch.
 
+use burn::prelude::*;
 use burn_love::encoders::{TextConfig, TextKind};
 use burn_love_tests::Fixture;
 
 use crate::{
+    Cpu,
     encoders::{beside, check_texts, load_text},
     report,
 };
 
 #[test]
 fn both_kinds_of_files_agree() {
+    check::<Cpu>(&Default::default());
+}
+
+/// Compares the hidden states of the weights in both kinds of files.
+pub fn check<B: Backend>(device: &B::Device) {
     let config = TextConfig {
         kind: TextKind::Roberta,
         vocabulary: 60,
@@ -23,8 +30,8 @@ fn both_kinds_of_files_agree() {
     let fixture = Fixture::load("roberta");
     // The head of the language model; the pooler and the numbers of positions.
     for (name, ignored) in [("weights.safetensors", 5), ("weights.pt", 3)] {
-        let model = load_text(&config, &beside("roberta", name), ignored);
-        let error = check_texts(&fixture, "hidden", &model);
+        let model = load_text::<B>(&config, &beside("roberta", name), ignored, device);
+        let error = check_texts(&fixture, "hidden", &model, device);
         report(&format!("roberta, {name}"), &[error]);
     }
 }

@@ -4,6 +4,7 @@ use burn_love::encoders::VisionConfig;
 use burn_love_tests::Fixture;
 
 use crate::{
+    Cpu,
     encoders::{beside, check_images, load_vision},
     report, vit,
 };
@@ -14,7 +15,9 @@ fn timm_s_file_agrees() {
         epsilon: VisionConfig::TIMM_EPSILON,
         ..vit::config()
     };
-    let model = load_vision(&config, &beside("timm_vit", "weights.safetensors"), 2);
-    let errors = check_images(&Fixture::load("timm_vit"), "hidden", &model);
+    let device = Default::default();
+    let path = beside("timm_vit", "weights.safetensors");
+    let model = load_vision::<Cpu>(&config, &path, 2, &device);
+    let errors = check_images(&Fixture::load("timm_vit"), "hidden", &model, &device);
     report("timm_vit", &errors);
 }

@@ -68,15 +68,19 @@ fn heard(fixture: &Fixture, name: &str) -> Tensor<Cpu, 3> {
     )
 }
 
-fn model(fixture: &Fixture) -> Vggish<Cpu> {
-    fixture.load_into(config().init(&Default::default()), keys::vggish)
+fn model<B: Backend>(fixture: &Fixture, device: &B::Device) -> Vggish<B> {
+    fixture.load_into(config().init(device), keys::vggish)
 }
 
 #[test]
 fn embeddings_agree_at_every_end() {
-    let device = Default::default();
+    check::<Cpu>(&Default::default());
+}
+
+/// Compares the embeddings of all sounds, with and without the last ReLU and the post-processor.
+pub fn check<B: Backend>(device: &B::Device) {
     let fixture = Fixture::load("vggish");
-    let model = model(&fixture);
+    let model = model::<B>(&fixture, device);
     let end = |last_relu: bool, postprocess: bool| {
         let mut model = model.clone();
         model.last_relu = last_relu;
@@ -87,10 +91,10 @@ fn embeddings_agree_at_every_end() {
     };
     let mut errors = Vec::new();
     for name in EXACT.into_iter().chain(RESAMPLED.iter().map(|case| case.name)) {
-        let mel: Tensor<Cpu, 3> = fixture.tensor(&format!("mel.{name}"), &device);
+        let mel: Tensor<B, 3> = fixture.tensor(&format!("mel.{name}"), device);
         for (what, model) in [("before", end(false, false)), ("after", end(true, false))] {
             let what = format!("{what}.{name}");
-            let expected = fixture.tensor(&what, &device);
+            let expected = fixture.tensor(&what, device);
             errors.push(assert_close(&what, model.forward(mel.clone()), expected, MODULE));
         }
         // Rounded to whole numbers: the generator leaves a margin.
@@ -98,7 +102,7 @@ fn embeddings_agree_at_every_end() {
         assert_close(
             &what,
             model.forward(mel.clone()),
-            fixture.tensor(&what, &device),
+            fixture.tensor(&what, device),
             0.0,
         );
     }
@@ -125,7 +129,7 @@ fn gap(a: Tensor<Cpu, 3>, b: Tensor<Cpu, 3>) -> f64 {
 fn resampling_is_nearer_to_ideal_than_torchvggishs() {
     let device = Default::default();
     let fixture = Fixture::load("vggish");
-    let mut model = model(&fixture);
+    let mut model = model::<Cpu>(&fixture, &device);
     (model.last_relu, model.pproc) = (false, None);
     for Resampled { name, flat } in RESAMPLED {
         let ours = heard(&fixture, name);

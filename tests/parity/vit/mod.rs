@@ -1,5 +1,6 @@
 //! ViT and its image processor against Hugging Face's.
 
+use burn::prelude::*;
 use burn_love::{
     encoders::{VisionConfig, VisionKind},
     preprocess::vision_pixels,
@@ -7,6 +8,7 @@ use burn_love::{
 use burn_love_tests::Fixture;
 
 use crate::{
+    Cpu,
     encoders::{beside, check_images, check_pixels, load_vision},
     report,
 };
@@ -27,11 +29,16 @@ pub fn config() -> VisionConfig {
 
 #[test]
 fn both_kinds_of_files_agree() {
+    check::<Cpu>(&Default::default());
+}
+
+/// Compares the hidden states of the weights in both kinds of files.
+pub fn check<B: Backend>(device: &B::Device) {
     let fixture = Fixture::load("vit");
     // The classifier's head; the pooler.
     for (name, ignored) in [("weights.safetensors", 2), ("weights.pt", 2)] {
-        let model = load_vision(&config(), &beside("vit", name), ignored);
-        let errors = check_images(&fixture, "hidden", &model);
+        let model = load_vision::<B>(&config(), &beside("vit", name), ignored, device);
+        let errors = check_images(&fixture, "hidden", &model, device);
         report(&format!("vit, {name}"), &errors);
     }
 }

@@ -1,0 +1,216 @@
+//! The parity cases on a GPU: the same functions as on the CPU, with the same bounds.
+//!
+//! A software adapter compiles every kernel for seconds; so an interaction is one case here, not two.
+
+/// The cases on one backend; `$claim` gives its device, held, or nothing.
+macro_rules! on_gpu {
+    ($Gpu:ty, $claim:path) => {
+        use burn::backend::Autodiff;
+
+        use crate::{
+            GRADIENT, IMAGE_MODEL, MODULE, TRACKED, UNROUNDED, clip, hiera, hiera_square, image_gradients,
+            image_path, image_predictor, mask_decoder, memory_attention, memory_encoder, neck,
+            prompt_encoder, roberta, session, track, track_points, track_token, two_way_transformer, vggish,
+            video_options, video_postprocess, vit,
+        };
+
+        #[test]
+        fn hiera_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            hiera::check::<$Gpu>("hiera", hiera::config(), 2, &gpu, MODULE);
+        }
+
+        #[test]
+        fn hiera_square_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            hiera::check::<$Gpu>("hiera_square", hiera_square::config(), 1, &gpu, MODULE);
+        }
+
+        #[test]
+        fn neck_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            neck::check::<$Gpu>(2, &gpu, MODULE);
+        }
+
+        #[test]
+        fn prompt_encoder_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            prompt_encoder::check::<$Gpu>(&gpu, MODULE);
+        }
+
+        #[test]
+        fn mask_decoder_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            mask_decoder::check::<$Gpu>(&gpu, MODULE);
+        }
+
+        #[test]
+        fn memory_attention_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            memory_attention::check::<$Gpu>(&gpu, MODULE);
+        }
+
+        #[test]
+        fn memory_encoder_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            memory_encoder::check::<$Gpu>(&gpu, MODULE);
+        }
+
+        #[test]
+        fn two_way_transformer_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            two_way_transformer::check::<$Gpu>(&gpu, MODULE);
+        }
+
+        #[test]
+        fn image_predictor_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            image_predictor::check::<$Gpu>(&gpu, IMAGE_MODEL);
+        }
+
+        #[test]
+        fn video_session_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            let video = session::video().without_postprocessing();
+            let config = image_path::config();
+            let unrounded = video.clone().with_round_memory(false);
+            session::check::<$Gpu>("video_session", &config, unrounded, &gpu, UNROUNDED);
+            session::check::<$Gpu>("video_session", &config, video, &gpu, TRACKED);
+        }
+
+        #[test]
+        fn video_postprocess_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            let unrounded = session::video().with_round_memory(false);
+            video_postprocess::check::<$Gpu>(unrounded, &gpu, UNROUNDED);
+            video_postprocess::check::<$Gpu>(session::video(), &gpu, TRACKED);
+        }
+
+        #[test]
+        fn video_options_agree() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            video_options::check::<$Gpu>(session::video().with_round_memory(false), &gpu, UNROUNDED);
+        }
+
+        #[test]
+        fn track_token_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            track::check(track_token::case::<$Gpu>(), &gpu, TRACKED);
+        }
+
+        #[test]
+        fn track_points_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            track::check(track_points::case::<$Gpu>(), &gpu, TRACKED);
+        }
+
+        #[test]
+        fn mask_decoder_gradients_agree() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            mask_decoder::check_gradients::<Autodiff<$Gpu>>(&gpu, MODULE, GRADIENT);
+        }
+
+        #[test]
+        fn memory_attention_gradients_agree() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            memory_attention::check_gradients::<Autodiff<$Gpu>>(&gpu, MODULE, GRADIENT);
+        }
+
+        #[test]
+        fn image_gradients_agree() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            image_gradients::check::<Autodiff<$Gpu>>(&gpu, IMAGE_MODEL, GRADIENT);
+        }
+
+        #[test]
+        fn vggish_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            vggish::check::<$Gpu>(&gpu);
+        }
+
+        #[test]
+        fn vit_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            vit::check::<$Gpu>(&gpu);
+        }
+
+        #[test]
+        fn roberta_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            roberta::check::<$Gpu>(&gpu);
+        }
+
+        #[test]
+        fn clip_vision_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            clip::check_vision::<$Gpu>(&gpu);
+        }
+
+        #[test]
+        fn clip_text_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            clip::check_text::<$Gpu>(&gpu);
+        }
+
+        #[test]
+        fn image_path_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            image_path::check::<$Gpu>(&gpu);
+        }
+    };
+}
+
+mod wgpu {
+    on_gpu!(burn_love_tests::wgpu::Gpu, burn_love_tests::wgpu::claim);
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    on_gpu!(burn_love_tests::cuda::Gpu, burn_love_tests::cuda::claim);
+}

@@ -61,16 +61,6 @@ pub enum SampleError {
         /// `encoders.text.vocabulary`.
         vocabulary: usize,
     },
-    /// The tokenizer has more ids than the model.
-    #[error("{path}: expected a tokenizer of at most {expected} ids, found {found}", path = path.display())]
-    Vocabulary {
-        /// The tokenizer.
-        path: PathBuf,
-        /// `encoders.text.vocabulary`.
-        expected: usize,
-        /// Ids of the tokenizer.
-        found: usize,
-    },
     /// A folder of frames, or a frame of it, is at fault.
     #[error("{path}: expected {expected}, found {found}", path = path.display())]
     Frames {
@@ -102,7 +92,7 @@ impl SampleError {
             Self::Frames { .. } => {
                 Some("give a folder of .jpg or .png frames of one size, numbered in their order".into())
             }
-            Self::Vocabulary { .. } | Self::NoTokenizer { .. } => {
+            Self::NoTokenizer { .. } => {
                 Some("set weights.tokenizer to the text encoder's own tokenizer.json".into())
             }
             Self::Length { .. } => Some("set train.batch_size=1 for clips of different lengths".into()),
@@ -141,7 +131,7 @@ impl Preparer {
     /// A preparer for a model; reads the tokenizer.
     ///
     /// # Errors
-    /// If the tokenizer cannot be read, has more ids than the model, or is missing where the embedded one does not fit.
+    /// If the tokenizer cannot be read, is not the text encoder's, or is missing where the embedded one does not fit.
     pub fn new(config: &Config) -> Result<Self, SampleError> {
         let path = &config.weights.tokenizer;
         let embedded = path.as_os_str().is_empty();
@@ -158,18 +148,17 @@ impl Preparer {
                 source,
             })?
         };
-        let tokenizer = Tokenizer::from_json(&content).map_err(|source| SampleError::Content {
-            path: path.clone(),
-            source,
-        })?;
         let LoveConfig { encoders, sam2, .. } = &config.model;
-        if tokenizer.vocabulary() > encoders.text.vocabulary {
-            return Err(SampleError::Vocabulary {
-                path: path.clone(),
-                expected: encoders.text.vocabulary,
-                found: tokenizer.vocabulary(),
-            });
-        }
+        let tokenizer = Tokenizer::from_json(&content)
+            .and_then(|tokenizer| tokenizer.check_fit(&encoders.text).map(|()| tokenizer))
+            .map_err(|source| SampleError::Content {
+                path: if embedded {
+                    "the embedded tokenizer".into()
+                } else {
+                    path.clone()
+                },
+                source,
+            })?;
         Ok(Self {
             tokenizer,
             max_tokens: encoders.text.max_tokens,

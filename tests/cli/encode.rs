@@ -80,6 +80,22 @@ fn nano_clip_text() -> TextConfig {
     TextConfig::preset("clip-nano").unwrap()
 }
 
+/// A tokenizer of a few words with CLIP's special tokens where `clip-nano` has them.
+fn clip_tokenizer(folder: &Path) -> PathBuf {
+    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+    let json = serde_json::json!({
+        "version": "1.0",
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "RobertaProcessing", "sep": [end, 511], "cls": [start, 510],
+                           "trim_offsets": true, "add_prefix_space": false},
+        "model": {"type": "WordLevel", "vocab": {"the": 0, "sounding": 1, "star": 2, start: 510, end: 511},
+                  "unk_token": end},
+    });
+    let path = folder.join("clip-tokenizer.json");
+    fs::write(&path, json.to_string()).unwrap();
+    path
+}
+
 fn encode(what: &str, model: &str, weights: &str, input: &str, out: &Path, more: &[&str]) -> Ended {
     let weights = inputs().path(weights);
     let arguments = [
@@ -183,11 +199,24 @@ fn sentences_become_ids_and_the_hidden_state() {
     let folder = tempfile::tempdir().unwrap();
     let written = folder.path().join("sentence.txt");
     fs::write(&written, "the sounding star\n").unwrap();
-    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/nano-tokenizer.json");
+    let tokenizer = clip_tokenizer(folder.path());
     let with = ["--tokenizer", text(&tokenizer)];
-    for (name, weights, input, more) in [
-        ("nano", "roberta.safetensors", "the sounding star", [].as_slice()),
-        ("clip-nano", "clip.safetensors", text(&written), with.as_slice()),
+    // With the ids of `<s>`, `</s>` and `<pad>`, and of what stands for them in CLIP.
+    for (name, weights, input, more, [first, last, rest]) in [
+        (
+            "nano",
+            "roberta.safetensors",
+            "the sounding star",
+            [].as_slice(),
+            [0, 2, 1],
+        ),
+        (
+            "clip-nano",
+            "clip.safetensors",
+            text(&written),
+            with.as_slice(),
+            [510, 511, 511],
+        ),
     ] {
         let out = folder.path().join(format!("{name}.safetensors"));
         let ended = encode("text", name, weights, input, &out, more);
@@ -195,8 +224,7 @@ fn sentences_become_ids_and_the_hidden_state() {
         let (ids, mask) = (integers(&out, "input_ids"), integers(&out, "attention_mask"));
         let length = mask.iter().sum::<i64>() as usize;
         assert!((3..25).contains(&length) && mask[..length].iter().all(|kept| *kept == 1));
-        // The embedded tokenizer's ids of `<s>`, `</s>` and `<pad>`.
-        assert!(ids[0] == 0 && ids[length - 1] == 2 && ids[length..].iter().all(|id| *id == 1));
+        assert!(ids[0] == first && ids[length - 1] == last && ids[length..].iter().all(|id| *id == rest));
         let tower = model(
             TextConfig::preset(name)
                 .unwrap()
@@ -244,6 +272,142 @@ fn sounds_become_log_mel_and_embeddings() {
     let mel = Tensor::from_data(TensorData::new(mel, [2, 96, 64]), &Default::default());
     let expected: Vec<f32> = vggish.forward(mel).into_data().to_vec().unwrap();
     assert!(error(&floats(&out, "embedding").1, &expected) < 1e-6);
+}
+
+#[test]
+fn sounds_end_as_torchvggish_s_where_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let mut config = VggishConfig::nano();
+    config.postprocess = true;
+    let whole = folder.path().join("whole.safetensors");
+    let state = state_of(&config.init::<Flex>(&device), keys::vggish);
+    write_safetensors(&whole, &state, None).unwrap();
+    let sound = inputs().path("sound.wav");
+    let heard = |weights: &Path, more: &[&str]| {
+        let out = folder.path().join("out.safetensors");
+        let ended = encode("audio", "nano", text(weights), text(&sound), &out, more);
+        let _ = (ended.code == 0).then(|| assert!(out.exists()));
+        let values = (ended.code == 0).then(|| floats(&out, "embedding").1);
+        fs::remove_file(&out).ok();
+        (ended, values)
+    };
+    let before = heard(&whole, &[]).1.unwrap();
+    assert!(before.iter().any(|x| *x < 0.0));
+    let after = heard(&whole, &["--last-relu"]).1.unwrap();
+    assert!(
+        before
+            .iter()
+            .zip(&after)
+            .all(|(before, after)| before.max(0.0) == *after)
+    );
+    // The fresh post-processor whitens nothing: clipped to ±2 and quantised.
+    let quantised = heard(&whole, &["--last-relu", "--postprocess"]).1.unwrap();
+    let expected = after.iter().map(|x| ((x.min(2.0) + 2.0) * 63.75).round());
+    assert!(
+        quantised
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| (found - expected).abs() <= 1.0)
+    );
+    assert!(quantised.iter().all(|x| x.fract() == 0.0));
+
+    let plain = inputs().path("vggish.safetensors");
+    let (ended, _) = heard(&plain, &["--last-relu", "--postprocess"]);
+    refused(&ended, &["missing (`pproc.pca_eigen_vectors`"]);
+    assert_eq!(heard(&whole, &["--postprocess"]).0.code, 2);
+
+    // What is converted keeps its post-processor.
+    let converted = folder.path().join("converted.safetensors");
+    let ended = cli(&[
+        "weights",
+        "convert",
+        "--model",
+        "nano",
+        text(&whole),
+        text(&converted),
+    ]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(
+        heard(&converted, &["--last-relu", "--postprocess"]).1.unwrap(),
+        quantised
+    );
+}
+
+#[test]
+fn texts_and_sounds_of_any_length_and_kind_are_read_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let words = folder.path().join("words.txt");
+    fs::write(&words, "star ".repeat(10_000)).unwrap();
+    let ended = encode(
+        "text",
+        "nano",
+        "roberta.safetensors",
+        text(&words),
+        &out,
+        &["--overwrite"],
+    );
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("cut to 25 of 1"), "{}", ended.stderr);
+    let ended = encode(
+        "text",
+        "nano",
+        "roberta.safetensors",
+        "the 🎻 left of it",
+        &out,
+        &["--overwrite"],
+    );
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(integers(&out, "attention_mask").iter().sum::<i64>() > 4);
+
+    let short = folder.path().join("short.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut sound = hound::WavWriter::create(&short, spec).unwrap();
+    (0..160).for_each(|_| sound.write_sample(1000i16).unwrap());
+    sound.finalize().unwrap();
+    refused(
+        &encode(
+            "audio",
+            "nano",
+            "vggish.safetensors",
+            text(&short),
+            &out,
+            &["--overwrite"],
+        ),
+        &["short.wav: expected at least 0.9", "found 0.01 s"],
+    );
+
+    // Tokenizers of other encoders: too few ids, and special tokens elsewhere.
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/nano-tokenizer.json");
+    let clip = clip_tokenizer(folder.path());
+    let tokenize = |model: &str, weights: &str, tokenizer: &Path| {
+        let with = ["--tokenizer", text(tokenizer), "--overwrite"];
+        encode("text", model, weights, "a star", &out, &with)
+    };
+    refused(
+        &tokenize("distilroberta", "roberta.safetensors", &nano),
+        &[
+            "nano-tokenizer.json: expected a tokenizer of at least 50138 ids, found 388",
+            "hint:",
+        ],
+    );
+    refused(
+        &tokenize("nano", "roberta.safetensors", &clip),
+        &[
+            "clip-tokenizer.json: expected the token `<s>` with the id 0, found none",
+            "hint:",
+        ],
+    );
+    refused(
+        &tokenize("clip-nano", "clip.safetensors", &nano),
+        &["expected the token `<|startoftext|>` with the id 510", "hint:"],
+    );
 }
 
 #[test]

@@ -341,7 +341,7 @@ pub enum FormatArg {
 pub enum EncodeCommand {
     /// A WAV file to log-mel examples and VGGish's embeddings: log_mel (N, 96, 64), embedding (N, 128)
     #[command(mut_arg("model", |arg| arg.value_parser(encoders(VggishConfig::PRESETS))))]
-    Audio(EncodeArgs),
+    Audio(EncodeAudioArgs),
     /// A picture to pixels and ViT's or CLIP's hidden state: pixel_values (3, H, W), last_hidden_state (1+P, D)
     #[command(mut_arg("model", |arg| arg.value_parser(encoders(VisionConfig::PRESETS))))]
     Image(EncodeArgs),
@@ -349,6 +349,20 @@ pub enum EncodeCommand {
     /// last_hidden_state (L, D)
     #[command(mut_arg("model", |arg| arg.value_parser(encoders(TextConfig::PRESETS))))]
     Text(EncodeArgs),
+}
+
+/// Arguments of `encode audio`.
+#[derive(Debug, Args)]
+pub struct EncodeAudioArgs {
+    /// What all encoders take.
+    #[command(flatten)]
+    pub encode: EncodeArgs,
+    /// End with VGGish's last ReLU, as torchvggish does; SAM2-LOVE hears without it
+    #[arg(long)]
+    pub last_relu: bool,
+    /// Whiten and quantise to 0 to 255 behind that ReLU, as AudioSet's features are; the weights must hold pproc.*
+    #[arg(long, requires = "last_relu")]
+    pub postprocess: bool,
 }
 
 /// Arguments of `encode`.
@@ -380,7 +394,7 @@ pub struct EncodeArgs {
 pub enum WeightsCommand {
     /// Say what a weights file holds; -v lists its tensors. Names and shapes are read, values are not
     Inspect(InspectArgs),
-    /// Convert SAM 2's weights, of Meta or of Hugging Face, to a file with Meta's names
+    /// Convert weights of SAM 2 or of an encoder, whosever names they have, to safetensors or to a file for PyTorch
     Convert(ConvertArgs),
 }
 

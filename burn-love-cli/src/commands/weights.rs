@@ -101,17 +101,17 @@ impl Models {
     fn open(args: &ConvertArgs) -> Result<Self, CliError> {
         let file = WeightsFile::open(&args.input)?;
         let encoders: Vec<EncoderPart> = EncoderPart::within(&file);
-        let sized: Option<Vec<_>> = encoders
-            .iter()
-            .map(|part| Some((*part, part.shapes::<Outline>(&args.model)?)))
+        let opened = encoders.iter().map(|part| EncoderFile::open(&args.input, *part));
+        let opened = opened.collect::<Result<Vec<_>, WeightsError>>()?;
+        let sized: Option<Vec<_>> = opened
+            .into_iter()
+            .map(|encoder| {
+                let shapes = encoder.expected::<Outline>(&args.model)?;
+                Some((encoder, shapes))
+            })
             .collect();
         match (sized, preset_shapes::<Outline>(&args.model)) {
-            (Some(sized), _) if !sized.is_empty() => {
-                let open = |(part, shapes)| Ok((EncoderFile::open(&args.input, part)?, shapes));
-                Ok(Self::Encoders(
-                    sized.into_iter().map(open).collect::<Result<_, WeightsError>>()?,
-                ))
-            }
+            (Some(sized), _) if !sized.is_empty() => Ok(Self::Encoders(sized)),
             (_, Some(expected)) => Ok(Self::Sam2(Box::new(Sam2File::new(file)?), expected)),
             (_, None) => {
                 let found =

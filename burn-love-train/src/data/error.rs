@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn_love::preprocess::PreprocessError;
 use thiserror::Error;
 
 use super::split::UnknownSplit;
@@ -59,6 +60,14 @@ pub enum DataError {
         /// What it holds.
         found: String,
     },
+    /// A sound that cannot be used.
+    #[error("{}: {source}", path.display())]
+    Sound {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PreprocessError,
+    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -78,6 +87,7 @@ impl DataError {
             | Self::Row { path, .. }
             | Self::RowSplit { path, .. }
             | Self::Content { path, .. }
+            | Self::Sound { path, .. }
             | Self::Io { path, .. } => path,
         }
     }
@@ -95,7 +105,7 @@ impl DataError {
             Self::Columns { .. } => Some("the first line must name vid,uid,split,fid,exp".into()),
             Self::Row { .. } => Some("correct the line, or mark its split TODO to leave it out".into()),
             Self::RowSplit { source, .. } => Some(source.hint()),
-            Self::Content { .. } => {
+            Self::Content { .. } | Self::Sound { .. } => {
                 Some("restore the file from its source, or leave its row out of metadata.csv (train --skip-bad-samples does)".into())
             }
             Self::Io { .. } => None,

@@ -1,8 +1,10 @@
 //! Checks every row of some splits before any work starts on them, reading headers only.
 
-use std::{collections::HashMap, fs, io::Cursor};
+use std::collections::HashMap;
 
-use super::{DataError, RefAvs, Row, Split, files::image_size, reader::expect_size};
+use burn_love::preprocess::Waveform;
+
+use super::{DataError, RefAvs, Row, SoundFile, Split, files::image_size, reader::expect_size};
 
 /// How much shorter than its frames' seconds a clip's sound may be.
 pub const CLIP_TOLERANCE_SECONDS: f64 = 0.5;
@@ -106,41 +108,12 @@ impl RefAvs {
 
     fn check_audio(&self, row: &Row, seconds: usize) -> Result<(), DataError> {
         let path = self.audio_path(row);
-        let mut header = Vec::new();
-        let file = fs::File::open(&path).map_err(|e| DataError::from_io(&path, "the clip's sound", e))?;
-        let length = file
-            .metadata()
-            .map_err(|source| DataError::Io {
-                path: path.clone(),
-                source,
-            })?
-            .len();
-        // Chunks before the samples (cover art, cue points) are rarely longer than this.
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut header).map_err(
-            |source| DataError::Io {
-                path: path.clone(),
-                source,
-            },
-        )?;
-        let expected = "a WAV file";
-        if length == 0 {
-            return Err(DataError::content(&path, expected, "an empty file"));
-        }
-        let reader = hound::WavReader::new(Cursor::new(&header[..]))
-            .map_err(|error| DataError::content(&path, expected, error.to_string()))?;
-        let (spec, duration) = (reader.spec(), u64::from(reader.duration()));
-        let samples_start = reader.into_inner().position();
-        let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
-        let (promised, there) = (duration * frame_bytes, length.saturating_sub(samples_start));
-        if promised > there {
-            let expected = format!("{promised} bytes of samples, as its header says");
-            return Err(DataError::content(
-                &path,
-                expected,
-                format!("{there}: the file is truncated"),
-            ));
-        }
-        let found = duration as f64 / f64::from(spec.sample_rate.max(1));
+        let file =
+            SoundFile::open(&path).map_err(|error| DataError::from_io(&path, "the clip's sound", error))?;
+        let found = Waveform::wav_seconds(file).map_err(|source| DataError::Sound {
+            path: path.clone(),
+            source,
+        })?;
         if found + CLIP_TOLERANCE_SECONDS < seconds as f64 {
             let expected = format!("at least {seconds} s of sound, one per frame");
             return Err(DataError::content(&path, expected, format!("{found:.2} s")));

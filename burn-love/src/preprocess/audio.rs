@@ -51,6 +51,15 @@ impl Waveform {
         Ok(start)
     }
 
+    /// Seconds of a WAV file by its header; the samples must be there, but are not read.
+    ///
+    /// # Errors
+    /// As [`read_wav`](Self::read_wav), but for samples that are not finite.
+    pub fn wav_seconds(file: impl Read + Seek) -> Result<f64, PreprocessError> {
+        let wav = Wav::open(file)?;
+        Ok(wav.left() as f64 / f64::from(wav.rate))
+    }
+
     /// Length in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / f64::from(SAMPLE_RATE)

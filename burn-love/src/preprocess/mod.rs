@@ -80,6 +80,33 @@ pub enum PreprocessError {
     /// The tokenizer file cannot be used.
     #[error("expected a tokenizer.json of the `tokenizers` library, found: {0}")]
     Tokenizer(String),
+    /// The tokenizer has more ids than the text encoder, or so few that it belongs to another.
+    #[error("expected a tokenizer of {} ids, found {found}", if found > most {
+        format!("at most {most}")
+    } else {
+        format!("at least {least}")
+    })]
+    Vocabulary {
+        /// Fewest ids that fit.
+        least: usize,
+        /// Ids of the text encoder.
+        most: usize,
+        /// Ids of the tokenizer.
+        found: usize,
+    },
+    /// A special token is missing, or has another id than the text encoder learned.
+    #[error("expected the token `{token}` with the id {expected}, found {}", match found {
+        Some(id) => format!("the id {id}"),
+        None => "none".into(),
+    })]
+    SpecialToken {
+        /// The token.
+        token: &'static str,
+        /// Its id in the text encoder.
+        expected: usize,
+        /// Its id in the tokenizer.
+        found: Option<u32>,
+    },
     /// There are no words.
     #[error("expected an expression, found an empty text")]
     EmptyText,
@@ -97,7 +124,9 @@ impl PreprocessError {
             Self::NotImage(_) => {
                 "copy the file again from its source, or save the picture anew as PNG or JPEG"
             }
-            Self::Tokenizer(_) => "give the tokenizer.json that is published with the text encoder",
+            Self::Tokenizer(_) | Self::Vocabulary { .. } | Self::SpecialToken { .. } => {
+                "give the tokenizer.json that is published with the text encoder"
+            }
             Self::EmptyText => "give a sentence such as \"the object making the loudest sound\"",
         }
     }

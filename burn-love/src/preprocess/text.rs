@@ -3,9 +3,13 @@
 use tokenizers::{Encoding, Tokenizer as Inner};
 
 use super::PreprocessError;
+use crate::encoders::{TextConfig, TextKind};
 
 /// What texts are padded with, in RoBERTa and in CLIP, whose closing token serves. Masks say where padding is, not ids.
 const PADDING: [&str; 2] = ["<pad>", "<|endoftext|>"];
+
+/// Rows of an embedding are rounded up to at most this; a tokenizer that leaves as many unused is another model's.
+const SPARE_ROWS: usize = 128;
 
 /// A tokenizer of the `tokenizers` library with RoBERTa's or CLIP's special tokens.
 #[derive(Debug, Clone)]
@@ -58,6 +62,36 @@ impl Tokenizer {
             .values()
             .max()
             .map_or(0, |id| *id as usize + 1)
+    }
+
+    /// Checks that the ids are those of a text encoder: their number, and where the special tokens are.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn check_fit(&self, encoder: &TextConfig) -> Result<(), PreprocessError> {
+        let (found, most) = (self.vocabulary(), encoder.vocabulary);
+        let least = most.saturating_sub(SPARE_ROWS - 1);
+        if !(least..=most).contains(&found) {
+            return Err(PreprocessError::Vocabulary { least, most, found });
+        }
+        let special: &[(&str, usize)] = match encoder.kind {
+            TextKind::Roberta => &[("<s>", 0), ("<pad>", 1), ("</s>", 2)],
+            TextKind::Clip => &[
+                ("<|startoftext|>", most.saturating_sub(2)),
+                ("<|endoftext|>", most.saturating_sub(1)),
+            ],
+        };
+        for &(token, expected) in special {
+            let found = self.inner.token_to_id(token);
+            if found.map(|id| id as usize) != Some(expected) {
+                return Err(PreprocessError::SpecialToken {
+                    token,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Tokenizes one sentence to exactly `max_tokens` ids, special tokens included.

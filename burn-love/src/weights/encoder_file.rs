@@ -183,14 +183,6 @@ impl EncoderPart {
         }
     }
 
-    /// Names and shapes of the weights of the size called `preset`, if this encoder has such a size.
-    pub fn shapes<B: Backend>(self, preset: &str) -> Option<Shapes> {
-        let mut presets = self.presets::<B>().into_iter();
-        presets
-            .find(|(name, _)| *name == preset)
-            .map(|(_, shapes)| shapes)
-    }
-
     /// How a file of `family` names this encoder's tensors, if it has them.
     fn naming(self, family: Option<Family>) -> Option<&'static Naming> {
         match (self, family?) {
@@ -316,6 +308,21 @@ impl EncoderFile {
         found.retain(|name, _| !self.is_optional(name));
         let mut presets = self.part.presets::<B>().into_iter();
         presets.find(|(_, shapes)| *shapes == found).map(|(name, _)| name)
+    }
+
+    /// Names and shapes of all weights that a file of the size called `preset` should have, if this encoder has such a
+    /// size: with those that not every model has, if the file has any of them.
+    pub fn expected<B: Backend>(&self, preset: &str) -> Option<Shapes> {
+        let names = self.shapes();
+        if self.part == EncoderPart::Vggish && names.keys().any(|name| self.is_optional(name)) {
+            let mut config = VggishConfig::preset(preset)?;
+            config.postprocess = true;
+            return Some(shapes_of(&config.init::<B>(&B::Device::default()), keys::vggish));
+        }
+        let mut presets = self.part.presets::<B>().into_iter();
+        presets
+            .find(|(name, _)| *name == preset)
+            .map(|(_, shapes)| shapes)
     }
 
     /// Puts the weights into an encoder, whose parameter at a path is named `key(path)`: [`keys::vision`] for a

@@ -10,15 +10,19 @@ use burn_love::{
 };
 use burn_love_train::data::SoundFile;
 
-use super::{Origin, finish, prepare, values};
+use super::{Origin, finish, prepare};
 use crate::{
-    args::{EncodeArgs, Global},
+    args::{EncodeAudioArgs, Global},
     device::with_backend,
     error::CliError,
 };
 
+/// Examples that are on the device at a time.
+const AT_ONCE: usize = 64;
+
 /// Runs `encode audio`.
-pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
+pub fn run(audio: &EncodeAudioArgs, global: &Global) -> Result<(), CliError> {
+    let args = &audio.encode;
     let origin = Origin::of(args)?;
     let path = Path::new(&args.input);
     let refused = |error: PreprocessError| {
@@ -35,7 +39,7 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     prepare(args, global)?;
     let device = global.device.probe()?;
     let state = with_backend!(device, |B, at| encode(
-        &*encoder::<B>(args, &origin, &at)?,
+        &*encoder::<B>(audio, &origin, &at)?,
         mel,
         &at
     ));
@@ -43,29 +47,49 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
 }
 
 fn encoder<B: Backend>(
-    args: &EncodeArgs,
+    args: &EncodeAudioArgs,
     origin: &Origin<'_>,
     device: &B::Device,
 ) -> Result<Box<dyn AudioEncoder<B>>, CliError> {
     match origin {
         Origin::File(path) => {
-            let config = VggishConfig::preset(&args.model).expect("the name was checked when it was parsed");
+            let mut config =
+                VggishConfig::preset(&args.encode.model).expect("the name was checked when it was parsed");
+            (config.last_relu, config.postprocess) = (args.last_relu, args.postprocess);
             let file = EncoderFile::open(path, EncoderPart::Vggish)?;
             let (model, _) = file.load_into(config.init::<B>(device), keys::vggish)?;
             Ok(Box::new(model))
         }
+        #[cfg(feature = "onnx")]
+        Origin::Graph if args.last_relu => Err(CliError::input(
+            "--last-relu: expected a weights file, because a graph ends as it was exported",
+        )),
         #[cfg(feature = "onnx")]
         Origin::Graph => Ok(Box::new(burn_love_onnx::OnnxAudio::new(device))),
     }
 }
 
 fn encode<B: Backend>(model: &dyn AudioEncoder<B>, mel: LogMel, device: &B::Device) -> State {
-    let shape = [mel.examples, VggishConfig::FRAMES, VggishConfig::BANDS];
-    let mel = TensorData::new(mel.values, shape);
-    let embedding = model.encode_audio(Tensor::from_data(mel.clone(), device));
-    let shape = embedding.dims();
+    let (frames, bands) = (VggishConfig::FRAMES, VggishConfig::BANDS);
+    // A part at a time: of an hour, no more than this is on the device.
+    let parts = mel.values.chunks(AT_ONCE * frames * bands);
+    let mut embeddings = Vec::new();
+    let mut width = 0;
+    for part in parts {
+        let examples = part.len() / (frames * bands);
+        let part = TensorData::new(part.to_vec(), [examples, frames, bands]);
+        let embedded = model.encode_audio(Tensor::from_data(part, device));
+        width = embedded.dims()[1];
+        embeddings.extend(embedded.into_data().iter::<f32>());
+    }
     State::from([
-        ("log_mel".into(), mel),
-        ("embedding".into(), values(embedding, shape)),
+        (
+            "embedding".into(),
+            TensorData::new(embeddings, [mel.examples, width]),
+        ),
+        (
+            "log_mel".into(),
+            TensorData::new(mel.values, [mel.examples, frames, bands]),
+        ),
     ])
 }

@@ -49,18 +49,9 @@ fn tokens(args: &EncodeArgs, config: &TextConfig) -> Result<Tokens, CliError> {
             );
         }
     };
-    let tokenizer =
-        Tokenizer::from_json(&content).map_err(|error| CliError::input(format!("{name}: {error}")))?;
-    if tokenizer.vocabulary() > config.vocabulary {
-        let message = format!(
-            "{name}: expected a tokenizer of at most {} ids, found {}",
-            config.vocabulary,
-            tokenizer.vocabulary()
-        );
-        return Err(
-            CliError::input(message).hint("give the tokenizer.json that is published with the weights")
-        );
-    }
+    let tokenizer = Tokenizer::from_json(&content)
+        .and_then(|tokenizer| tokenizer.check_fit(config).map(|()| tokenizer))
+        .map_err(|error| CliError::input(format!("{name}: {error}")).hint(error.hint()))?;
     let path = Path::new(&args.input);
     let text = if path.is_file() {
         String::from_utf8(read(path)?)

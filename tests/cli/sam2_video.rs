@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use burn::prelude::*;
@@ -15,7 +16,7 @@ use burn_love::{
 };
 use image::{Rgb, RgbImage};
 
-use crate::{Ended, cli, refused, text};
+use crate::{Ended, cli, cli_with, refused, text};
 
 const FRAMES: usize = 4;
 const WIDTH: u32 = 90;
@@ -93,6 +94,32 @@ impl Inputs {
     fn with_prompts(&self, prompts: &str) -> Ended {
         fs::write(self.path("prompts.json"), prompts).unwrap();
         self.track(&[])
+    }
+}
+
+/// Makes a file of the arguments behind ffmpeg's options; false where there is no ffmpeg, unless it has to be there.
+fn ffmpeg(arguments: &[&str]) -> bool {
+    const REQUIRED: &str = "BURN_LOVE_REQUIRE_FFMPEG";
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y"])
+        .args(arguments)
+        .output();
+    match run {
+        Ok(output) => {
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            true
+        }
+        Err(error) => {
+            assert!(
+                std::env::var_os(REQUIRED).is_none(),
+                "ffmpeg: {error}, but {REQUIRED} is set"
+            );
+            false
+        }
     }
 }
 
@@ -228,24 +255,97 @@ fn bad_videos_are_refused() {
     fs::remove_dir_all(inputs.path("clip")).unwrap();
     fs::create_dir(inputs.path("clip")).unwrap();
     refused(&inputs.track(&["--overwrite"]), &["clip", "frames", "none"]);
+}
 
-    let (weights, prompts) = (inputs.path("nano.safetensors"), inputs.path("prompts.json"));
-    let (video, out) = (inputs.path("video.mp4"), inputs.path("other"));
-    let ended = cli(&[
-        "sam2",
-        "video",
-        "--model",
-        "nano",
-        "--weights",
-        text(&weights),
-        "--video",
+#[test]
+fn a_video_file_is_its_frames() {
+    let inputs = Inputs::new();
+    let track = |video: &str, out: &str, environment: &[(&str, &str)]| {
+        let (weights, prompts) = (inputs.path("nano.safetensors"), inputs.path("prompts.json"));
+        let (video, tensors, out) = (
+            inputs.path(video),
+            inputs.path(&format!("{out}.safetensors")),
+            inputs.path(out),
+        );
+        let arguments = [
+            "sam2",
+            "video",
+            "--model",
+            "nano",
+            "--image-size",
+            "64",
+            "--weights",
+            text(&weights),
+            "--video",
+            text(&video),
+            "--prompts",
+            text(&prompts),
+            "--device",
+            "cpu",
+            "--no-postprocess",
+            "--out",
+            text(&out),
+            "--tensors",
+            text(&tensors),
+        ];
+        cli_with(&arguments, environment)
+    };
+    refused(
+        &track("video.mkv", "none", &[]),
+        &["video.mkv", "a video file", "nothing"],
+    );
+    fs::write(inputs.path("text.mp4"), "no video").unwrap();
+    refused(
+        &track("text.mp4", "none", &[("PATH", "")]),
+        &["ffmpeg", "on PATH"],
+    );
+
+    let (frames, video) = (inputs.path("clip").join("%d.png"), inputs.path("video.mkv"));
+    // Without loss, and at a rate at which nothing has to be repeated.
+    let made = [
+        "-framerate",
+        "7",
+        "-i",
+        text(&frames),
+        "-c:v",
+        "ffv1",
+        "-pix_fmt",
+        "gbrp",
         text(&video),
-        "--prompts",
-        text(&prompts),
-        "--device",
-        "cpu",
-        "--out",
-        text(&out),
-    ]);
-    refused(&ended, &["video.mp4", "a video file", "nothing"]);
+    ];
+    if !ffmpeg(&made) {
+        return;
+    }
+    let ended = track("video.mkv", "video", &[]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let found = WeightsFile::open(&inputs.path("video.safetensors")).unwrap();
+    let expected = expected(&inputs.path("nano.safetensors"), &inputs.path("clip"));
+    for (name, expected) in expected {
+        let found: Vec<f32> = found.read(&name).unwrap().to_vec().unwrap();
+        assert_eq!(found, expected, "{name}");
+    }
+
+    refused(
+        &track("text.mp4", "none", &[]),
+        &["text.mp4", "that ffmpeg reads"],
+    );
+    for (index, options) in [["-c:v", "ffv1"], ["-c:v", "mjpeg"]].iter().enumerate() {
+        let name = ["cut.mkv", "cut.avi"][index];
+        let cut = inputs.path(name);
+        ffmpeg(
+            &[
+                &["-framerate", "7", "-i", text(&frames)],
+                &options[..],
+                &[text(&cut)],
+            ]
+            .concat(),
+        );
+        let bytes = fs::read(&cut).unwrap();
+        fs::write(&cut, &bytes[..bytes.len() * 6 / 10]).unwrap();
+        refused(&track(name, "none", &[]), &[name, "whole video"]);
+    }
+    let sound = inputs.path("sound.mkv");
+    ffmpeg(&["-f", "lavfi", "-i", "sine=duration=0.5", text(&sound)]);
+    refused(&track("sound.mkv", "none", &[]), &["sound.mkv", "video"]);
+    assert!(!inputs.path("none").exists());
 }

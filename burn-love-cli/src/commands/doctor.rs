@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use burn_love::encoders::{TextKind, VisionKind};
+use burn_love::{
+    encoders::{TextKind, VisionKind},
+    sam2::Sam2Config,
+};
 use burn_love_train::config::{Source, resolve};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
@@ -14,29 +17,67 @@ use crate::{
     printer,
 };
 
-/// Where the published weights come from: part, kind of encoder, source.
-const SOURCES: [(&str, &str, &str); 8] = [
+/// Where the published weights of encoders come from: part, kind of encoder, source, address of the file.
+const SOURCES: [(&str, &str, &str, &str); 7] = [
     (
-        "sam2",
-        "",
-        "Meta's SAM 2 (facebookresearch/sam2, sam2_hiera_large)",
+        "vision",
+        "vit",
+        "Hugging Face, google/vit-base-patch16-224",
+        "https://huggingface.co/google/vit-base-patch16-224/resolve/main/model.safetensors",
     ),
-    ("vision", "vit", "Hugging Face, google/vit-base-patch16-224"),
-    ("vision", "clip", "Hugging Face, openai/clip-vit-base-patch16"),
-    ("audio", "", "torchvggish (AudioSet's VGGish)"),
-    ("text", "roberta", "Hugging Face, distilbert/distilroberta-base"),
-    ("text", "clip", "Hugging Face, openai/clip-vit-base-patch16"),
+    (
+        "vision",
+        "clip",
+        "Hugging Face, openai/clip-vit-base-patch16",
+        "https://huggingface.co/openai/clip-vit-base-patch16/resolve/main/pytorch_model.bin",
+    ),
+    (
+        "audio",
+        "",
+        "torchvggish (AudioSet's VGGish)",
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+    ),
+    (
+        "text",
+        "roberta",
+        "Hugging Face, distilbert/distilroberta-base",
+        "https://huggingface.co/distilbert/distilroberta-base/resolve/main/model.safetensors",
+    ),
+    (
+        "text",
+        "clip",
+        "Hugging Face, openai/clip-vit-base-patch16",
+        "https://huggingface.co/openai/clip-vit-base-patch16/resolve/main/pytorch_model.bin",
+    ),
     (
         "tokenizer",
         "roberta",
-        "Hugging Face, distilbert/distilroberta-base, tokenizer.json",
+        "Hugging Face, distilbert/distilroberta-base",
+        "https://huggingface.co/distilbert/distilroberta-base/resolve/main/tokenizer.json",
     ),
     (
         "tokenizer",
         "clip",
-        "Hugging Face, openai/clip-vit-base-patch16, tokenizer.json",
+        "Hugging Face, openai/clip-vit-base-patch16",
+        "https://huggingface.co/openai/clip-vit-base-patch16/resolve/main/tokenizer.json",
     ),
 ];
+
+/// Source and address of SAM 2's weights of a published size.
+fn sam2_source(config: &Sam2Config) -> Option<(String, String)> {
+    let sized = |name: &str| Sam2Config::preset(name).is_some_and(|preset| preset == *config);
+    let name = Sam2Config::preset_names().find(|name| sized(name))?;
+    let (folder, stem) = if let Some(size) = name.strip_prefix("sam2.1-") {
+        ("092824", format!("sam2.1_{size}"))
+    } else {
+        ("072824", format!("sam2_{}", name.strip_prefix("sam2-")?))
+    };
+    let file = format!("{}.pt", stem.replace('-', "_"));
+    Some((
+        format!("Meta's SAM 2 (facebookresearch/sam2, {file})"),
+        format!("https://dl.fbaipublicfiles.com/segment_anything_2/{folder}/{file}"),
+    ))
+}
 
 /// Runs `doctor`.
 pub fn run(args: &DoctorArgs, global: &Global) -> Result<(), CliError> {
@@ -116,15 +157,23 @@ fn weights(preset: &str) -> Result<Value, CliError> {
         ("tokenizer", text, &files.tokenizer),
     ];
     let entry = |(part, kind, path): (&str, &str, &PathBuf)| {
-        let published = SOURCES.iter().find(|source| (source.0, source.1) == (part, kind));
+        let published = match part {
+            "sam2" => sam2_source(&config.model.sam2.model),
+            _ => SOURCES
+                .iter()
+                .find(|source| (source.0, source.1) == (part, kind))
+                .map(|source| (source.2.to_owned(), source.3.to_owned())),
+        };
         let embedded = path.as_os_str().is_empty();
+        let (source, url) = match published {
+            _ if embedded => ("fresh, or embedded in the program".to_owned(), None),
+            Some((source, url)) => (source, Some(url)),
+            None => ("unknown".to_owned(), None),
+        };
         json!({
             "part": part,
-            "source": match published {
-                _ if embedded => "fresh, or embedded in the program",
-                Some((_, _, source)) => source,
-                None => "unknown",
-            },
+            "source": source,
+            "url": url,
             "path": path.display().to_string(),
             "sha256": Value::Null,
             "found": embedded || path.is_file(),
@@ -167,7 +216,12 @@ fn table(report: &Value) -> Table {
         let line = if path.is_empty() {
             text(&file["source"])
         } else {
-            format!("{state}: {path}, from {} (hash not known)", text(&file["source"]))
+            let place = if file["url"].is_null() {
+                &file["source"]
+            } else {
+                &file["url"]
+            };
+            format!("{state}: {path}, from {} (hash not known)", text(place))
         };
         table.add_row([format!("weights.{}", text(&file["part"])), line]);
     }

@@ -4,7 +4,6 @@ use std::{fmt, str::FromStr};
 
 use burn::{
     backend::Autodiff,
-    module::AutodiffModule,
     optim::GradientsParams,
     prelude::*,
     tensor::{Distribution, backend::AutodiffBackend},
@@ -292,7 +291,7 @@ fn train_step<B: AutodiffBackend>(config: &Config, device: &B::Device) -> Work {
     let all = parts(model.as_ref().expect("just built"), train);
     let mut optimizer = GroupedAdamW::new(train, model.as_ref().expect("just built"), &all);
     let objective = Objective::new(train);
-    let (lr, clip) = (train.lr, train.clip);
+    let (lr, clip) = (train.lr, train.clip_norm);
     Box::new(move || {
         let learner = model.take().expect("put back behind each run");
         let output = learner.forward_features(features.clone(), neck.clone(), 1);

@@ -8,6 +8,9 @@ use std::{
 
 use crate::error::CliError;
 
+/// What ffmpeg says of a Matroska file that was cut, which it takes for a success.
+const CUT: &str = "ended prematurely";
+
 /// The frames of a video file, in a folder that is removed with it.
 pub struct VideoFile {
     folder: tempfile::TempDir,
@@ -49,14 +52,19 @@ impl VideoFile {
             }
             _ => CliError::machine(format!("ffmpeg: {error}")),
         })?;
-        if !output.status.success() {
-            let said = says(&output);
-            let line = said.lines().next().unwrap_or("no reason given");
+        let said = says(&output);
+        let line = said.lines().next().unwrap_or("no reason given");
+        if !output.status.success() || said.contains(CUT) {
             let message = format!(
-                "{}: expected a video that ffmpeg reads, found: {line}",
+                "{}: expected a whole video that ffmpeg reads, found: {line}",
                 path.display()
             );
-            return Err(CliError::input(message));
+            return Err(
+                CliError::input(message).hint("copy the file again from its source, or convert it anew")
+            );
+        }
+        if !said.is_empty() {
+            tracing::warn!("{}: ffmpeg says: {line}", path.display());
         }
         let mut frames =
             std::fs::read_dir(folder.path()).map_err(|error| CliError::io(folder.path(), &error))?;

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod device;
 mod error;
+mod interrupt;
 mod output;
 mod printer;
 

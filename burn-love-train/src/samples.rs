@@ -7,7 +7,7 @@ use std::{
 
 use burn::prelude::*;
 use burn_love::{
-    encoders::{TextConfig, TokenBatch, VggishConfig, VisionConfig},
+    encoders::{TextConfig, TextKind, TokenBatch, VggishConfig, VisionConfig},
     love::{ClipInput, LoveConfig},
     preprocess::{
         LogMel, PreprocessError, Tokenizer, Tokens, Waveform, log_mel_rows, sam2_pixels, vision_pixels,
@@ -20,8 +20,14 @@ use crate::{
     data::{DataError, RefAvs, Row, SoundFile},
 };
 
-/// The embedded tokenizer: a byte-level BPE on the synthetic scenes' expressions.
-pub const NANO_TOKENIZER: &[u8] = include_bytes!("../../assets/nano-tokenizer.json");
+/// The embedded tokenizer of the nano sizes: a byte-level BPE on the synthetic scenes' expressions. That of CLIP has the
+/// same pieces, and CLIP's special tokens.
+pub fn nano_tokenizer(kind: TextKind) -> &'static [u8] {
+    match kind {
+        TextKind::Roberta => include_bytes!("../../assets/nano-tokenizer.json"),
+        TextKind::Clip => include_bytes!("../../assets/nano-clip-tokenizer.json"),
+    }
+}
 
 /// A row, a file of it, or an input of `predict` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +147,7 @@ impl Preparer {
             });
         }
         let content = if embedded {
-            NANO_TOKENIZER.to_vec()
+            nano_tokenizer(config.model.encoders.text.kind).to_vec()
         } else {
             std::fs::read(path).map_err(|source| SampleError::Io {
                 path: path.clone(),

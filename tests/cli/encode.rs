@@ -80,20 +80,8 @@ fn nano_clip_text() -> TextConfig {
     TextConfig::preset("clip-nano").unwrap()
 }
 
-/// A tokenizer of a few words with CLIP's special tokens where `clip-nano` has them.
-fn clip_tokenizer(folder: &Path) -> PathBuf {
-    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-    let json = serde_json::json!({
-        "version": "1.0",
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": {"type": "RobertaProcessing", "sep": [end, 511], "cls": [start, 510],
-                           "trim_offsets": true, "add_prefix_space": false},
-        "model": {"type": "WordLevel", "vocab": {"the": 0, "sounding": 1, "star": 2, start: 510, end: 511},
-                  "unk_token": end},
-    });
-    let path = folder.join("clip-tokenizer.json");
-    fs::write(&path, json.to_string()).unwrap();
-    path
+fn asset(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets").join(name)
 }
 
 fn encode(what: &str, model: &str, weights: &str, input: &str, out: &Path, more: &[&str]) -> Ended {
@@ -199,7 +187,7 @@ fn sentences_become_ids_and_the_hidden_state() {
     let folder = tempfile::tempdir().unwrap();
     let written = folder.path().join("sentence.txt");
     fs::write(&written, "the sounding star\n").unwrap();
-    let tokenizer = clip_tokenizer(folder.path());
+    let tokenizer = asset("nano-clip-tokenizer.json");
     let with = ["--tokenizer", text(&tokenizer)];
     // With the ids of `<s>`, `</s>` and `<pad>`, and of what stands for them in CLIP.
     for (name, weights, input, more, [first, last, rest]) in [
@@ -384,8 +372,7 @@ fn texts_and_sounds_of_any_length_and_kind_are_read_or_refused() {
     );
 
     // Tokenizers of other encoders: too few ids, and special tokens elsewhere.
-    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/nano-tokenizer.json");
-    let clip = clip_tokenizer(folder.path());
+    let (nano, clip) = (asset("nano-tokenizer.json"), asset("nano-clip-tokenizer.json"));
     let tokenize = |model: &str, weights: &str, tokenizer: &Path| {
         let with = ["--tokenizer", text(tokenizer), "--overwrite"];
         encode("text", model, weights, "a star", &out, &with)
@@ -400,7 +387,7 @@ fn texts_and_sounds_of_any_length_and_kind_are_read_or_refused() {
     refused(
         &tokenize("nano", "roberta.safetensors", &clip),
         &[
-            "clip-tokenizer.json: expected the token `<s>` with the id 0, found none",
+            "nano-clip-tokenizer.json: expected the token `<s>` with the id 0, found none",
             "hint:",
         ],
     );
@@ -445,7 +432,7 @@ fn bad_input_is_refused() {
         ],
     );
     refuse(
-        encode("text", "clip-nano", "clip.safetensors", "a star", &out, &[]),
+        encode("text", "clip-vit-b-16", "clip.safetensors", "a star", &out, &[]),
         &["expected --tokenizer", "hint:"],
     );
     refuse(

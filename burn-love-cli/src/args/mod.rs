@@ -1,5 +1,6 @@
 //! The command line as a type.
 
+mod ablate;
 mod bench;
 mod values;
 
@@ -11,8 +12,8 @@ use burn_love::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
-pub use self::bench::BenchArgs;
 use self::values::{bytes, corners, image_size, point, rate, size, threads};
+pub use self::{ablate::AblateArgs, bench::BenchArgs};
 use crate::device::DeviceChoice;
 
 /// SAM2-LOVE on Burn: language, sound and video in, masks of the referred object out.
@@ -75,6 +76,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Evaluate a model on the splits of a data set
     Eval(EvalArgs),
+    /// Train presets with the same seeds and budget, evaluate them, and say in one table what each changes
+    Ablate(AblateArgs),
     /// Segment what a sentence refers to in a clip with sound
     Predict(PredictArgs),
     /// Say what an encoder makes of a sound, an image or a sentence

@@ -1,6 +1,7 @@
 //! `demo`: from nothing to masks, in one command.
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -61,6 +62,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         resume: false,
         overwrite: global.overwrite,
         features: None,
+        dashboard: std::io::stdout().is_terminal(),
     };
     job.run(device.clone())?;
 

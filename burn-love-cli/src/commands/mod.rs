@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod ablate;
 pub mod bench;
 mod cache;
 mod data;
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Data(DataCommand::Synth(args)) => ("data synth", data::synth(args, global)),
         Command::Train(args) => ("train", train::run(args, global)),
         Command::Eval(args) => ("eval", eval::run(args, global)),
+        Command::Ablate(args) => ("ablate", ablate::run(args, global)),
         Command::Predict(args) => ("predict", predict::run(args, global)),
         Command::Encode(EncodeCommand::Audio(args)) => ("encode audio", encode::audio::run(args, global)),
         Command::Encode(EncodeCommand::Image(args)) => ("encode image", encode::image::run(args, global)),

@@ -20,7 +20,7 @@ use crate::{
     args::{Global, TrainArgs},
     device::{Device, with_backend},
     error::{CliError, ROOM},
-    output, printer,
+    interrupt, output, printer,
 };
 
 /// What `train` writes.
@@ -76,6 +76,7 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         overwrite: global.overwrite,
         features: features(args, &config)?,
         config,
+        dashboard: std::io::stdout().is_terminal(),
     };
     job.run(device)
 }
@@ -175,7 +176,7 @@ fn features(args: &TrainArgs, config: &Config) -> Result<Option<Arc<FeatureCache
 }
 
 /// Checks every sample that training reads before the first step; uids of those to skip.
-fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
+pub fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
     let validation = data.validate(&[Split::Train, Split::Val]);
     if validation.bad.is_empty() {
         return Ok(Vec::new());
@@ -214,10 +215,12 @@ pub struct Job {
     pub overwrite: bool,
     /// Where features of frozen parts are kept.
     pub features: Option<Arc<FeatureCache>>,
+    /// Whether to show the dashboard: on a terminal, of a single training.
+    pub dashboard: bool,
 }
 
 impl Job {
-    /// Trains on a device, with a dashboard on a terminal and lines elsewhere.
+    /// Trains on a device, with a dashboard or lines.
     pub fn run(self, device: Device) -> Result<(), CliError> {
         let (config, out) = (self.config.clone(), self.out.clone());
         let ready = || {
@@ -226,7 +229,7 @@ impl Job {
             }
             write(&config, &out)
         };
-        let dashboard = std::io::stdout().is_terminal();
+        let dashboard = self.dashboard;
         printer::note(format_args!("device {device}; run {}", self.out.display()));
         let run = TrainRun {
             config: self.config,
@@ -243,40 +246,11 @@ impl Job {
             }),
             dashboard,
         };
-        let interrupter = run.interrupter.clone();
-        // The first Ctrl-C or SIGTERM stops behind the current step, the second at once.
-        let handler = Arc::new(move || {
-            if interrupter.should_stop() {
-                std::process::exit(130);
-            }
-            printer::note("stopping behind the current step; once more to stop at once");
-            interrupter.stop(Some("interrupted"));
-        });
-        let on_termination = handler.clone();
-        if let Err(error) = ctrlc::set_handler(move || handler()) {
-            tracing::warn!("Ctrl-C will not be caught: {error}");
-        }
-        if let Err(error) = when_terminated(move || on_termination()) {
-            tracing::warn!("SIGTERM will not be caught: {error}");
-        }
+        interrupt::stops(run.interrupter.clone());
         with_backend!(device, |B, at| run
             .train_when_ready::<Autodiff<B>, CliError>(&at, ready)
             .map(drop))
     }
-}
-
-/// Calls `handler` at each SIGTERM. SIGHUP stays what it is: `nohup` keeps a training alive.
-#[cfg(unix)]
-fn when_terminated(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM])?;
-    std::thread::spawn(move || signals.forever().for_each(|_| handler()));
-    Ok(())
-}
-
-/// There is no such signal.
-#[cfg(not(unix))]
-fn when_terminated(_handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
-    Ok(())
 }
 
 fn write(config: &Config, out: &Path) -> Result<(), CliError> {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use burn_love::love::{LoveConfig, Trainable};
 use serde::{Deserialize, Serialize};
 
-pub use presets::{PRESETS, Preset};
+pub use presets::{PRESETS, Preset, nano_scale};
 pub use resolve::{ConfigError, Source, differing_keys, resolve, write_config};
 
 use crate::training::WarmupType;

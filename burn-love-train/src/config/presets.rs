@@ -1,35 +1,89 @@
 //! The presets: what differs from the defaults, as data.
 
+use burn_love::encoders::{TextKind, VisionKind};
+
+use super::{Config, Source};
+
 /// A named config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
     /// Its name on the command line.
     pub name: &'static str,
     /// Its content.
     pub toml: &'static str,
+    /// What it is compared with: for the paper's Tables 3 to 6, the row without token accumulation.
+    pub base: Option<&'static str>,
+    /// What the paper reports: J&F in percent on seen and on unseen classes.
+    pub published: Option<[Option<f64>; 2]>,
 }
 
 macro_rules! presets {
-    ($($name:literal),* $(,)?) => {
-        &[$(Preset { name: $name, toml: include_str!(concat!("../../../assets/presets/", $name, ".toml")) }),*]
+    ($($name:literal: $base:expr, $published:expr;)*) => {
+        &[$(Preset {
+            name: $name,
+            toml: include_str!(concat!("../../../assets/presets/", $name, ".toml")),
+            base: $base,
+            published: $published,
+        }),*]
     };
+}
+
+const PAPER: Option<&str> = Some("paper");
+const WITHOUT_ACCUMULATION: Option<&str> = Some("ablation-no-accumulation");
+
+const fn both(seen: f64, unseen: f64) -> Option<[Option<f64>; 2]> {
+    Some([Some(seen), Some(unseen)])
+}
+
+const fn seen(seen: f64) -> Option<[Option<f64>; 2]> {
+    Some([Some(seen), None])
 }
 
 /// All presets, the default first.
 pub const PRESETS: &[Preset] = presets![
-    "nano",
-    "paper",
-    "paper-plus",
-    "ablation-clip",
-    "ablation-no-accumulation",
-    "ablation-layers-1",
-    "ablation-layers-12",
-    "ablation-seg-4",
-    "ablation-seg-8",
-    "ablation-mean",
-    "ablation-frozen-prompt-encoder",
-    "ablation-frozen-sam2",
+    "nano": None, None;
+    "paper": None, both(47.7, 69.4);
+    "paper-plus": PAPER, None;
+    "ablation-clip": PAPER, both(46.8, 68.2);
+    "ablation-no-accumulation": PAPER, both(46.7, 69.0);
+    "ablation-layers-1": WITHOUT_ACCUMULATION, both(45.4, 68.1);
+    "ablation-layers-12": WITHOUT_ACCUMULATION, both(46.4, 70.5);
+    "ablation-seg-4": WITHOUT_ACCUMULATION, both(46.0, 68.1);
+    "ablation-seg-8": WITHOUT_ACCUMULATION, both(45.2, 69.6);
+    "ablation-mean": WITHOUT_ACCUMULATION, both(45.8, 68.7);
+    "ablation-frozen-prompt-encoder": WITHOUT_ACCUMULATION, seen(46.5);
+    "ablation-frozen-sam2": WITHOUT_ACCUMULATION, seen(39.8);
 ];
+
+/// What makes any preset one of nano's scale: nano's sizes and fresh weights. What presets vary stays: layers, tokens,
+/// strategy and accumulation of the fusion, kinds of encoders, and the parts that learn.
+pub fn nano_scale(config: &Config) -> Vec<Source> {
+    let encoders = &config.model.encoders;
+    let nano = Config::nano();
+    let vision = match encoders.vision.kind {
+        VisionKind::Vit => "nano",
+        VisionKind::Clip => "clip-nano",
+    };
+    let text = match encoders.text.kind {
+        TextKind::Roberta => "nano",
+        TextKind::Clip => "clip-nano",
+    };
+    let fusion = &nano.model.fusion;
+    let mut settings = vec![
+        "sam2.model=nano".to_owned(),
+        "encoders.audio=nano".to_owned(),
+        format!("encoders.vision={vision}"),
+        format!("encoders.text={text}"),
+        format!("fusion.width={}", fusion.width),
+        format!("fusion.projection_width={}", fusion.projection_width),
+        format!("fusion.heads={}", fusion.heads),
+        format!("train.lr={:e}", nano.train.lr),
+        format!("train.accumulation={}", nano.train.accumulation),
+    ];
+    let weights = ["sam2", "vision", "audio", "text", "tokenizer", "love"];
+    settings.extend(weights.map(|part| format!("weights.{part}=\"\"")));
+    settings.into_iter().map(Source::Set).collect()
+}
 
 impl Preset {
     /// The preset called `name`.

@@ -16,6 +16,7 @@ mod schedule;
 mod strategy;
 
 pub use batch::LoveBatch;
+pub use burn_train::Interrupter;
 pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position};
 pub use events::{RunLog, TrainEvent};
 pub use gradients::average_and_clip;

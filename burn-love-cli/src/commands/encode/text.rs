@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::prelude::*;
 use burn_love::{
-    encoders::{TextConfig, TextEncoder, TextKind},
+    encoders::{TextConfig, TextEncoder},
     preprocess::{Tokenizer, Tokens},
     weights::{EncoderFile, State, keys},
 };
-use burn_love_train::samples::{NANO_TOKENIZER, token_batch};
+use burn_love_train::samples::{nano_tokenizer, token_batch};
 
 use super::{Origin, finish, prepare, read, values};
 use crate::{
@@ -38,10 +38,13 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
 }
 
 fn tokens(args: &EncodeArgs, config: &TextConfig) -> Result<Tokens, CliError> {
-    let nano = config.kind == TextKind::Roberta && args.model == "nano";
+    let nano = ["nano", "clip-nano"].contains(&args.model.as_str());
     let (name, content) = match &args.tokenizer {
         Some(path) => (path.display().to_string(), read(path)?),
-        None if nano => ("the embedded tokenizer".into(), NANO_TOKENIZER.to_vec()),
+        None if nano => (
+            "the embedded tokenizer".into(),
+            nano_tokenizer(config.kind).to_vec(),
+        ),
         None => {
             return Err(
                 CliError::input(format!("{}: expected --tokenizer, found none", args.model))

@@ -1,5 +1,6 @@
 //! The command line's contract: exit codes, one clear line, a hint, and nothing harmed.
 
+mod ablate;
 mod bad_input;
 mod encode;
 #[cfg(unix)]

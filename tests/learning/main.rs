@@ -1,5 +1,6 @@
 //! Does it learn, and does it resume? Real files, the real loop, at the smallest scale that still means something.
 
+mod accumulation;
 mod data;
 mod divergence;
 mod features;

@@ -22,6 +22,12 @@ fn a_run_holds_what_the_contract_names() {
             .join("model.safetensors")
             .is_file()
     );
+    // One validation clip, and as many pictures of the size of its frames.
+    let overlays: Vec<_> = fs::read_dir(run().join("overlays/step-00000002"))
+        .unwrap()
+        .map(|entry| image::open(entry.unwrap().path()).unwrap().to_rgb8().dimensions())
+        .collect();
+    assert_eq!(overlays, [(64, 48)]);
     for line in fs::read_to_string(run().join("metrics.jsonl")).unwrap().lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         for key in ["step", "epoch", "split", "name", "value", "time"] {

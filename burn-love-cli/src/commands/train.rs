@@ -28,6 +28,7 @@ pub const OWN: &[&str] = &[
     "config.toml",
     "metrics.jsonl",
     "checkpoints",
+    "overlays",
     "best",
     "last",
     "log.txt",

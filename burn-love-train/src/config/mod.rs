@@ -86,6 +86,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Optimizer steps between validations; 0 for one per epoch.
     pub validate_every: usize,
+    /// Validation rows drawn at every validation, one for each clip.
+    pub overlays: usize,
     /// Optimizer steps between lines of the log.
     pub log_every: usize,
     /// Which parts of the model learn.
@@ -236,6 +238,7 @@ impl TrainConfig {
             checkpoint_every: 500,
             keep_checkpoints: 2,
             validate_every: 0,
+            overlays: 4,
             log_every: 10,
             trainable: Trainable::PAPER,
             lr_scale: PartScales::ONE,

@@ -3,6 +3,7 @@
 mod batch;
 mod checkpoint;
 mod events;
+mod gallery;
 mod gradients;
 mod groups;
 mod learner;
@@ -19,6 +20,7 @@ pub use batch::LoveBatch;
 pub use burn_train::Interrupter;
 pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position};
 pub use events::{RunLog, TrainEvent};
+pub use gallery::Gallery;
 pub use gradients::average_and_clip;
 pub use groups::{GroupedAdamW, Moments, ParameterPart, parts};
 pub use learner::{Gauge, Gauges, LoveLearner, StepValues, ValueMetric};

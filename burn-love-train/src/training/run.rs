@@ -19,9 +19,9 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader, Objective,
-    Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent, ValueMetric,
-    WarmupDecayConfig, parts,
+    CheckpointError, Checkpoints, Cursor, Gallery, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader,
+    Objective, Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent,
+    ValueMetric, WarmupDecayConfig, parts,
 };
 use crate::{
     config::Config,
@@ -144,6 +144,8 @@ impl TrainRun {
             train.features = Some(features.clone());
             valid.features = Some(features);
         }
+        let gallery =
+            Gallery::new(&valid, config.train.overlays, &self.out, device).map_err(RunError::from)?;
         if self.resume {
             // Before anything is written: a full disk may need the room.
             checkpoints.sweep().map_err(RunError::from)?;
@@ -184,6 +186,7 @@ impl TrainRun {
             valid_cursor,
             features: self.features.clone(),
             gauges: gauges.clone(),
+            gallery,
             listener,
         };
         let (strategy, outcome) = StepStrategy::new(config.train.clone(), surroundings, start);

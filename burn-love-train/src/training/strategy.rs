@@ -23,8 +23,8 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, Gauge, Gauges, LoveLearner, LoveOptimizer, Position, StepValues,
-    TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
+    CheckpointError, Checkpoints, Cursor, Gallery, Gauge, Gauges, LoveLearner, LoveOptimizer, Position,
+    StepValues, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
 use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
@@ -66,6 +66,7 @@ pub struct StepStrategy<B: AutodiffBackend> {
     cursors: [Arc<Cursor>; 2],
     features: Option<Arc<FeatureCache>>,
     gauges: Gauges,
+    gallery: Gallery<B::InnerBackend>,
     listener: Listener,
     start: Mutex<Option<Start<B>>>,
     outcome: Arc<Mutex<Option<Stop>>>,
@@ -99,6 +100,8 @@ pub struct Surroundings<B: AutodiffBackend> {
     pub features: Option<Arc<FeatureCache>>,
     /// Told after every step.
     pub gauges: Gauges,
+    /// Drawn at every validation.
+    pub gallery: Gallery<B::InnerBackend>,
     /// Who hears of it.
     pub listener: Listener,
 }
@@ -119,6 +122,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             valid_cursor,
             features,
             gauges,
+            gallery,
             listener,
         } = surroundings;
         let strategy = Self {
@@ -129,6 +133,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
             cursors: [train_cursor, valid_cursor],
             features,
             gauges,
+            gallery,
             listener,
             start: Mutex::new(Some(start)),
             outcome: outcome.clone(),
@@ -477,6 +482,13 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             values,
             best,
         });
+        // A picture less is no reason to stop.
+        if let Err(error) = self.strategy.gallery.draw(&model, self.position.step) {
+            tracing::warn!(
+                "the overlays of step {} cannot be drawn: {error}",
+                self.position.step
+            );
+        }
         if best { self.save(true) } else { Ok(()) }
     }
 

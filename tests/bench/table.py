@@ -1,53 +1,50 @@
-"""One table of what gpu.sh or compare.sh wrote: seconds of each case, and ours over PyTorch's."""
+"""One table of the lines that gpu.sh or compare.sh wrote: milliseconds of each case, and ours over PyTorch's."""
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
 
-def rows(path):
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+def table(title, head, cases, cell):
+    print(f"{title}\n\n| case | " + " | ".join(head) + " |\n" + "|---" * (1 + len(head)) + "|")
+    for case in cases:
+        print(f"| {case} | " + " | ".join(cell(case, column) for column in range(len(head))) + " |")
+    print()
 
 
 def main():
-    folder = Path(sys.argv[1])
-    columns, cases = {}, []
-    for path in sorted(folder.glob("*.jsonl")):
-        for row in rows(path):
+    seconds, failed, cases = {}, set(), []
+    for path in sorted(Path(sys.argv[1]).glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line) if line.startswith("{") else {}
             if "case" not in row:
                 continue
-            name = row.get("peer") or f"burn-love {path.stem.removeprefix('bench-')}"
+            name = row.get("peer", f"burn-love {path.stem.removeprefix('bench-')}")
             name = f"{name} {row['precision']}{' compiled' if row.get('compiled') else ''}"
-            columns.setdefault(name, {})[row["case"]] = row
+            times = seconds.setdefault(name, {})
             if row["case"] not in cases:
                 cases.append(row["case"])
-    ours = [name for name in columns if name.startswith("burn-love")]
-    peers = [name for name in columns if not name.startswith("burn-love")]
-    print("| case | " + " | ".join(f"{name} (ms)" for name in ours + peers) + " |")
-    print("|---" * (1 + len(ours) + len(peers)) + "|")
-    for case in cases:
-        cells = []
-        for name in ours + peers:
-            row = columns[name].get(case, {})
             if "seconds" in row:
-                cells.append(f"{1e3 * row['seconds']:.2f}")
+                times.setdefault(row["case"], []).append(row["seconds"])
             else:
-                cells.append("failed" if "error" in row else "")
-        print(f"| {case} | " + " | ".join(cells) + " |")
-    print()
-    print("Ratios, ours over PyTorch's:")
-    print()
-    print("| case | " + " | ".join(f"{a} / {b}" for a in ours for b in peers) + " |")
-    print("|---" * (1 + len(ours) * len(peers)) + "|")
-    for case in cases:
-        cells = []
-        for a in ours:
-            for b in peers:
-                x, y = columns[a].get(case, {}).get("seconds"), columns[b].get(case, {}).get("seconds")
-                cells.append(f"{x / y:.2f}" if x and y else "")
-        print(f"| {case} | " + " | ".join(cells) + " |")
+                failed.add((name, row["case"]))
+    median = lambda name, case: statistics.median(seconds[name][case]) if case in seconds[name] else None
+    ours = sorted(name for name in seconds if name.startswith("burn-love"))
+    peers = sorted(name for name in seconds if name not in ours)
+    names = ours + peers
+
+    def time(case, column):
+        value = median(names[column], case)
+        return f"{1e3 * value:.2f}" if value else "failed" if (names[column], case) in failed else ""
+
+    def ratio(case, column):
+        a, b = (median(name, case) for name in pairs[column])
+        return f"{a / b:.2f}" if a and b else ""
+
+    pairs = [(a, b) for a in ours for b in peers]
+    table("Milliseconds, medians:", names, cases, time)
+    table("Ratios, ours over PyTorch's:", [f"{a} / {b}" for a, b in pairs], cases, ratio)
 
 
 main()

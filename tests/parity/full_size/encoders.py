@@ -8,6 +8,7 @@ torchvggish==0.2, soundfile, torch, torchvision, tokenizers, pillow and safetens
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,24 @@ def vit_timm(cli, folder):
     return actual, {"last_hidden_state": model.forward_features(actual["pixel_values"][None])[0]}
 
 
+def sized(source, folder, size, last=()):
+    """A tokenizer with as many ids as the published one, the tokens `last` at their end."""
+    tokenizer = json.loads(source.read_text())
+    vocab = {token: i for token, i in tokenizer["model"]["vocab"].items() if token not in last}
+    start = size - len(last)
+    vocab |= {f"<unused-{i}>": i for i in sorted(set(range(start)) - set(vocab.values()))}
+    moved = {token: start + i for i, token in enumerate(last)}
+    tokenizer["model"]["vocab"] = vocab | moved
+    for token in tokenizer["added_tokens"]:
+        token["id"] = moved.get(token["content"], token["id"])
+    post = tokenizer["post_processor"]
+    for end in ("sep", "cls"):
+        post[end] = [post[end][0], moved.get(post[end][0], post[end][1])]
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer))
+    return path
+
+
 def padded(tokenizer, pad):
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad)
     return fast(SENTENCE, padding="max_length", truncation=True, max_length=25, return_tensors="pt")
@@ -102,7 +121,7 @@ def distilroberta(cli, folder):
     config = dict(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_hidden_layers=6)
     model = randomize(RobertaForMaskedLM(RobertaConfig(layer_norm_eps=1e-5, **config)), 1)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    tokenizer = ASSETS / "nano-tokenizer.json"
+    tokenizer = sized(ASSETS / "nano-tokenizer.json", folder, 50265)
     actual = run(cli, "text", "distilroberta", folder / "pytorch_model.bin", SENTENCE, "--tokenizer", tokenizer)
     return text(actual, padded(Tokenizer.from_file(str(tokenizer)), "<pad>"), model.roberta)
 
@@ -124,7 +143,8 @@ def clip_vision(cli, folder):
 
 def clip_text(cli, folder):
     model = clip(folder)
-    tokenizer = Path(__file__).parents[1] / "clip/tokenizer.json"
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    tokenizer = sized(Path(__file__).parents[1] / "clip/tokenizer.json", folder, 49408, special)
     actual = run(cli, "text", "clip-vit-b-16", folder / "model.safetensors", SENTENCE, "--tokenizer", tokenizer)
     return text(actual, padded(Tokenizer.from_file(str(tokenizer)), "<|endoftext|>"), model.text_model)
 

@@ -1,12 +1,20 @@
-"""Exports the small graphs in models/ and records in tests/fixtures/ what onnxruntime makes of them.
+r"""Exports the small graphs in models/ and records in tests/fixtures/ what onnxruntime makes of them.
 
 Run with `python export.py`. Needs torch==2.15.0, torchvggish==0.2, transformers==5.23.0, onnx, onnxscript, onnxruntime
-and safetensors on a CPU. The models have random weights in every tensor; `export` works for pre-trained ones alike.
+and safetensors on a CPU. The models have random weights in every tensor.
+
+Pre-trained ones, each into a graph of the folder DIR, and checked there with onnxruntime:
+
+  python export.py --out DIR --audio vggish-10086976.pth --vision google/vit-base-patch16-224 \
+      --text distilbert/distilroberta-base
+
+`--vision` and `--text` take a folder that `save_pretrained` wrote, or a name on Hugging Face.
 
 The contract of a graph (README.md): inputs and outputs are called and shaped as the wrappers below say, with the batch
 as the only free size.
 """
 
+import argparse
 import sys
 import tempfile
 from importlib.metadata import version
@@ -17,6 +25,7 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvggish.torchvggish import VGG, make_layers
 from transformers import PreTrainedModel, RobertaConfig, RobertaModel, ViTConfig, ViTModel
 
 HERE = Path(__file__).resolve().parent
@@ -123,9 +132,9 @@ def roberta():
     return randomize(RobertaModel(config, add_pooling_layer=False), 2)
 
 
-def export(name, wrapper, inputs, output):
-    """Writes models/{name}.onnx with a free batch size."""
-    path = HERE / "models" / f"{name}.onnx"
+def export(name, wrapper, inputs, output, folder):
+    """Writes {name}.onnx with a free batch size."""
+    path = folder / f"{name}.onnx"
     torch.onnx.export(
         wrapper.eval(),
         tuple(inputs.values()),
@@ -161,15 +170,21 @@ def published(model):
     return {key: value.contiguous().clone() for key, value in model.state_dict().items()}
 
 
-def record(name, model, wrapper, inputs, output):
-    """Exports a model and writes its weights, its inputs and what onnxruntime answers."""
-    path = export(name, wrapper, inputs, output)
+def checked(name, wrapper, inputs, output, folder):
+    """Exports a model and returns what onnxruntime answers, which has to be what PyTorch does."""
+    path = export(name, wrapper, inputs, output, folder)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run([output], {key: value.numpy() for key, value in inputs.items()})
     found, expected = torch.from_numpy(found), wrapper(*inputs.values())
     error = (found - expected).abs().max() / expected.abs().max()
-    print(f"{name}: {path.stat().st_size} bytes, onnxruntime against PyTorch {error:.1e}")
+    print(f"{path}: {path.stat().st_size} bytes, onnxruntime against PyTorch {error:.1e}")
     assert error < 1e-5
+    return found
+
+
+def record(name, model, wrapper, inputs, output):
+    """Exports a model and writes its weights, its inputs and what onnxruntime answers."""
+    found = checked(name, wrapper, inputs, output, HERE / "models")
     fixtures = HERE / "tests" / "fixtures"
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
     save_file(published(model), fixtures / f"{name}.weights.safetensors", metadata=versions)
@@ -177,7 +192,45 @@ def record(name, model, wrapper, inputs, output):
     save_file(inputs | {output: found}, fixtures / f"{name}.recorded.safetensors", metadata=versions)
 
 
+def export_pretrained(arguments, folder):
+    """Exports the models that were named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    g = torch.Generator().manual_seed(3)
+    if arguments.audio:
+        model = VGG(make_layers(), postprocess=False).eval()
+        model.load_state_dict(torch.load(arguments.audio, map_location="cpu", weights_only=True))
+        checked("vggish", Audio(model), {"log_mel": torch.randn(2, 96, 64, generator=g)}, "embedding", folder)
+    if arguments.vision:
+        model = ViTModel.from_pretrained(arguments.vision, add_pooling_layer=False, attn_implementation="eager").eval()
+        side = model.config.image_size
+        pixels = torch.randn(2, 3, side, side, generator=g)
+        checked("vit", Vision(model), {"pixel_values": pixels}, "last_hidden_state", folder)
+    if arguments.text:
+        model = RobertaModel.from_pretrained(arguments.text, add_pooling_layer=False, attn_implementation="eager").eval()
+        ids = torch.randint(5, model.config.vocab_size, (2, TOKENS), generator=g)
+        mask = torch.ones_like(ids)
+        mask[1, 7:] = 0
+        ids = ids * mask + model.config.pad_token_id * (1 - mask)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        checked("distilroberta", Text(model), inputs, "last_hidden_state", folder)
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder of the graphs of pre-trained models")
+    for part in ("audio", "vision", "text"):
+        parser.add_argument(f"--{part}", metavar="MODEL")
+    arguments = parser.parse_args()
+    named = arguments.audio or arguments.vision or arguments.text
+    if bool(named) != bool(arguments.out):
+        parser.error("--out goes with at least one of --audio, --vision and --text")
+    if named:
+        export_pretrained(arguments, arguments.out)
+    else:
+        export_small()
+
+
+def export_small():
     g = torch.Generator().manual_seed(3)
     audio = vggish(0)
     log_mel = torch.randn(3, 96, 64, generator=g)

@@ -10,8 +10,6 @@ use burn_love::{
 use burn_love_tests::{Fixture, assert_close};
 use image::RgbImage;
 
-use crate::MODULE;
-
 /// A file beside the case's generator.
 pub fn beside(case: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -53,13 +51,14 @@ pub fn check_images<B: Backend>(
     expected: &str,
     model: &VisionTower<B>,
     device: &B::Device,
+    bound: f64,
 ) -> Vec<f64> {
     let images: Tensor<B, 4> = fixture.tensor("images", device);
     let expected: Tensor<B, 3> = fixture.tensor(expected, device);
     let hidden = model.encode_image(images).hidden();
     let pick = |x: &Tensor<B, 3>, i| x.clone().narrow(0, i, 1);
     (0..2)
-        .map(|i| assert_close("hidden", pick(&hidden, i), pick(&expected, i), MODULE))
+        .map(|i| assert_close("hidden", pick(&hidden, i), pick(&expected, i), bound))
         .collect()
 }
 
@@ -69,6 +68,7 @@ pub fn check_texts<B: Backend>(
     expected: &str,
     model: &TextTower<B>,
     device: &B::Device,
+    bound: f64,
 ) -> f64 {
     let ids: Tensor<B, 2> = fixture.tensor("ids", device);
     let mask: Tensor<B, 2> = fixture.tensor("mask", device);
@@ -78,7 +78,7 @@ pub fn check_texts<B: Backend>(
     };
     assert_ne!(tokens.input_ids.dtype(), DType::F32);
     let expected: Tensor<B, 3> = fixture.tensor(expected, device);
-    assert_close("hidden", model.encode_text(tokens), expected, MODULE)
+    assert_close("hidden", model.encode_text(tokens), expected, bound)
 }
 
 /// Compares pixels made of the fixture's pictures: the same bytes, so that only the normalisation rounds.

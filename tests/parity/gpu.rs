@@ -2,24 +2,25 @@
 //!
 //! A software adapter compiles every kernel for seconds; so an interaction is one case here, not two.
 
-/// The cases on one backend; `$claim` gives its device, held, or nothing.
+/// The cases on one backend; `$claim` gives its device, held, or nothing; `$bounds` are those of its numbers.
 macro_rules! on_gpu {
-    ($Gpu:ty, $claim:path) => {
+    ($Gpu:ty, $claim:path, $bounds:expr) => {
         use burn::backend::Autodiff;
 
         use crate::{
-            GRADIENT, IMAGE_MODEL, MODULE, TRACKED, UNROUNDED, clip, hiera, hiera_square, image_gradients,
-            image_path, image_predictor, mask_decoder, memory_attention, memory_encoder, neck,
-            prompt_encoder, roberta, session, track, track_points, track_token, two_way_transformer, vggish,
-            video_options, video_postprocess, vit,
+            Bounds, clip, hiera, hiera_square, image_gradients, image_path, image_predictor, mask_decoder,
+            memory_attention, memory_encoder, neck, prompt_encoder, roberta, session, track, track_points,
+            track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
         };
+
+        const BOUNDS: Bounds = $bounds;
 
         #[test]
         fn hiera_agrees() {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            hiera::check::<$Gpu>("hiera", hiera::config(), 2, &gpu, MODULE);
+            hiera::check::<$Gpu>("hiera", hiera::config(), 2, &gpu, BOUNDS.module);
         }
 
         #[test]
@@ -27,7 +28,13 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            hiera::check::<$Gpu>("hiera_square", hiera_square::config(), 1, &gpu, MODULE);
+            hiera::check::<$Gpu>(
+                "hiera_square",
+                hiera_square::config(),
+                1,
+                &gpu,
+                BOUNDS.module,
+            );
         }
 
         #[test]
@@ -35,7 +42,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            neck::check::<$Gpu>(2, &gpu, MODULE);
+            neck::check::<$Gpu>(2, &gpu, BOUNDS.module);
         }
 
         #[test]
@@ -43,7 +50,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            prompt_encoder::check::<$Gpu>(&gpu, MODULE);
+            prompt_encoder::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -51,7 +58,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            mask_decoder::check::<$Gpu>(&gpu, MODULE);
+            mask_decoder::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -59,7 +66,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            memory_attention::check::<$Gpu>(&gpu, MODULE);
+            memory_attention::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -67,7 +74,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            memory_encoder::check::<$Gpu>(&gpu, MODULE);
+            memory_encoder::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -75,7 +82,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            two_way_transformer::check::<$Gpu>(&gpu, MODULE);
+            two_way_transformer::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -83,7 +90,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            image_predictor::check::<$Gpu>(&gpu, IMAGE_MODEL);
+            image_predictor::check::<$Gpu>(&gpu, BOUNDS.image_model);
         }
 
         #[test]
@@ -94,8 +101,8 @@ macro_rules! on_gpu {
             let video = session::video().without_postprocessing();
             let config = image_path::config();
             let unrounded = video.clone().with_round_memory(false);
-            session::check::<$Gpu>("video_session", &config, unrounded, &gpu, UNROUNDED);
-            session::check::<$Gpu>("video_session", &config, video, &gpu, TRACKED);
+            session::check::<$Gpu>("video_session", &config, unrounded, &gpu, BOUNDS.unrounded);
+            session::check::<$Gpu>("video_session", &config, video, &gpu, BOUNDS.tracked);
         }
 
         #[test]
@@ -104,8 +111,8 @@ macro_rules! on_gpu {
                 return;
             };
             let unrounded = session::video().with_round_memory(false);
-            video_postprocess::check::<$Gpu>(unrounded, &gpu, UNROUNDED);
-            video_postprocess::check::<$Gpu>(session::video(), &gpu, TRACKED);
+            video_postprocess::check::<$Gpu>(unrounded, &gpu, BOUNDS.unrounded);
+            video_postprocess::check::<$Gpu>(session::video(), &gpu, BOUNDS.tracked);
         }
 
         #[test]
@@ -113,7 +120,11 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            video_options::check::<$Gpu>(session::video().with_round_memory(false), &gpu, UNROUNDED);
+            video_options::check::<$Gpu>(
+                session::video().with_round_memory(false),
+                &gpu,
+                BOUNDS.unrounded,
+            );
         }
 
         #[test]
@@ -121,7 +132,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            track::check(track_token::case::<$Gpu>(), &gpu, TRACKED);
+            track::check(track_token::case::<$Gpu>(), &gpu, BOUNDS.tracked);
         }
 
         #[test]
@@ -129,7 +140,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            track::check(track_points::case::<$Gpu>(), &gpu, TRACKED);
+            track::check(track_points::case::<$Gpu>(), &gpu, BOUNDS.tracked);
         }
 
         #[test]
@@ -137,7 +148,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            mask_decoder::check_gradients::<Autodiff<$Gpu>>(&gpu, MODULE, GRADIENT);
+            mask_decoder::check_gradients::<Autodiff<$Gpu>>(&gpu, BOUNDS.module, BOUNDS.gradient);
         }
 
         #[test]
@@ -145,7 +156,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            memory_attention::check_gradients::<Autodiff<$Gpu>>(&gpu, MODULE, GRADIENT);
+            memory_attention::check_gradients::<Autodiff<$Gpu>>(&gpu, BOUNDS.module, BOUNDS.gradient);
         }
 
         #[test]
@@ -153,7 +164,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            image_gradients::check::<Autodiff<$Gpu>>(&gpu, IMAGE_MODEL, GRADIENT);
+            image_gradients::check::<Autodiff<$Gpu>>(&gpu, BOUNDS.image_model, BOUNDS.gradient);
         }
 
         #[test]
@@ -161,7 +172,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            vggish::check::<$Gpu>(&gpu);
+            vggish::check::<$Gpu>(&gpu, BOUNDS.module, BOUNDS.quantised);
         }
 
         #[test]
@@ -169,7 +180,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            vit::check::<$Gpu>(&gpu);
+            vit::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -177,7 +188,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            roberta::check::<$Gpu>(&gpu);
+            roberta::check::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -185,7 +196,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            clip::check_vision::<$Gpu>(&gpu);
+            clip::check_vision::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -193,7 +204,7 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            clip::check_text::<$Gpu>(&gpu);
+            clip::check_text::<$Gpu>(&gpu, BOUNDS.module);
         }
 
         #[test]
@@ -201,16 +212,24 @@ macro_rules! on_gpu {
             let Some((_alone, gpu)) = $claim() else {
                 return;
             };
-            image_path::check::<$Gpu>(&gpu);
+            image_path::check::<$Gpu>(&gpu, BOUNDS.image_model);
         }
     };
 }
 
 mod wgpu {
-    on_gpu!(burn_love_tests::wgpu::Gpu, burn_love_tests::wgpu::claim);
+    on_gpu!(
+        burn_love_tests::wgpu::Gpu,
+        burn_love_tests::wgpu::claim,
+        crate::Bounds::F32
+    );
 }
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    on_gpu!(burn_love_tests::cuda::Gpu, burn_love_tests::cuda::claim);
+    on_gpu!(
+        burn_love_tests::cuda::Gpu,
+        burn_love_tests::cuda::claim,
+        crate::Bounds::TF32
+    );
 }

@@ -59,6 +59,41 @@ const UNROUNDED: f64 = 1e-4;
 /// rounded to either.
 const TRACKED: f64 = 1e-3;
 
+/// The bounds above, for the numbers of a backend.
+#[derive(Clone, Copy)]
+struct Bounds {
+    module: f64,
+    image_model: f64,
+    gradient: f64,
+    unrounded: f64,
+    tracked: f64,
+    /// Of VGGish's quantised embeddings, of 255 steps.
+    quantised: f64,
+}
+
+impl Bounds {
+    /// f32 throughout.
+    const F32: Self = Self {
+        module: MODULE,
+        image_model: IMAGE_MODEL,
+        gradient: GRADIENT,
+        unrounded: UNROUNDED,
+        tracked: TRACKED,
+        quantised: 0.0,
+    };
+
+    /// Products in TF32, whose numbers have 10 bits behind the first: what CubeCL's tensor cores make of f32.
+    #[cfg(feature = "cuda")]
+    const TF32: Self = Self {
+        module: 5e-3,
+        image_model: 1e-2,
+        gradient: 2e-2,
+        unrounded: 2e-2,
+        tracked: 2e-2,
+        quantised: 1e-2,
+    };
+}
+
 /// BCE + DICE of masks.
 ///
 /// # Shapes

@@ -9,7 +9,7 @@ use burn_love_tests::Fixture;
 use serde_json::Value;
 
 use crate::{
-    Cpu,
+    Cpu, MODULE,
     encoders::{beside, check_images, check_pixels, check_texts, load_text, load_vision},
     report, vit,
 };
@@ -26,28 +26,28 @@ const BLOCKS: usize = 3 * 16;
 
 #[test]
 fn the_vision_tower_agrees() {
-    check_vision::<Cpu>(&Default::default());
+    check_vision::<Cpu>(&Default::default(), MODULE);
 }
 
 /// Compares the vision tower's hidden states of the weights in both kinds of files.
-pub fn check_vision<B: Backend>(device: &B::Device) {
+pub fn check_vision<B: Backend>(device: &B::Device, bound: f64) {
     let fixture = Fixture::load("clip");
     // `post_layernorm`, and the text tower with its embeddings and last norm; then both buffers.
     let ignored = OUTSIDE + 2 + BLOCKS + 4;
     for (name, ignored) in [("weights.safetensors", ignored), ("weights.pt", ignored + 2)] {
         let model = load_vision::<B>(&vision(), &beside("clip", name), ignored, device);
-        let errors = check_images(&fixture, "vision", &model, device);
+        let errors = check_images(&fixture, "vision", &model, device, bound);
         report(&format!("clip's vision, {name}"), &errors);
     }
 }
 
 #[test]
 fn the_text_tower_agrees() {
-    check_text::<Cpu>(&Default::default());
+    check_text::<Cpu>(&Default::default(), MODULE);
 }
 
 /// Compares the text tower's hidden states of the weights in both kinds of files.
-pub fn check_text<B: Backend>(device: &B::Device) {
+pub fn check_text<B: Backend>(device: &B::Device, bound: f64) {
     let config = TextConfig {
         kind: TextKind::Clip,
         vocabulary: 60,
@@ -63,7 +63,7 @@ pub fn check_text<B: Backend>(device: &B::Device) {
     let ignored = OUTSIDE + BLOCKS + 7;
     for (name, ignored) in [("weights.safetensors", ignored), ("weights.pt", ignored + 2)] {
         let model = load_text::<B>(&config, &beside("clip", name), ignored, device);
-        let error = check_texts(&fixture, "text", &model, device);
+        let error = check_texts(&fixture, "text", &model, device, bound);
         report(&format!("clip's text, {name}"), &[error]);
     }
 }

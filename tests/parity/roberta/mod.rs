@@ -5,18 +5,18 @@ use burn_love::encoders::{TextConfig, TextKind};
 use burn_love_tests::Fixture;
 
 use crate::{
-    Cpu,
+    Cpu, MODULE,
     encoders::{beside, check_texts, load_text},
     report,
 };
 
 #[test]
 fn both_kinds_of_files_agree() {
-    check::<Cpu>(&Default::default());
+    check::<Cpu>(&Default::default(), MODULE);
 }
 
 /// Compares the hidden states of the weights in both kinds of files.
-pub fn check<B: Backend>(device: &B::Device) {
+pub fn check<B: Backend>(device: &B::Device, bound: f64) {
     let config = TextConfig {
         kind: TextKind::Roberta,
         vocabulary: 60,
@@ -31,7 +31,7 @@ pub fn check<B: Backend>(device: &B::Device) {
     // The head of the language model; the pooler and the numbers of positions.
     for (name, ignored) in [("weights.safetensors", 5), ("weights.pt", 3)] {
         let model = load_text::<B>(&config, &beside("roberta", name), ignored, device);
-        let error = check_texts(&fixture, "hidden", &model, device);
+        let error = check_texts(&fixture, "hidden", &model, device, bound);
         report(&format!("roberta, {name}"), &[error]);
     }
 }

@@ -4,7 +4,7 @@ use burn_love::encoders::VisionConfig;
 use burn_love_tests::Fixture;
 
 use crate::{
-    Cpu,
+    Cpu, MODULE,
     encoders::{beside, check_images, load_vision},
     report, vit,
 };
@@ -18,6 +18,6 @@ fn timm_s_file_agrees() {
     let device = Default::default();
     let path = beside("timm_vit", "weights.safetensors");
     let model = load_vision::<Cpu>(&config, &path, 2, &device);
-    let errors = check_images(&Fixture::load("timm_vit"), "hidden", &model, &device);
+    let errors = check_images(&Fixture::load("timm_vit"), "hidden", &model, &device, MODULE);
     report("timm_vit", &errors);
 }

@@ -8,7 +8,7 @@ use burn_love::{
 use burn_love_tests::Fixture;
 
 use crate::{
-    Cpu,
+    Cpu, MODULE,
     encoders::{beside, check_images, check_pixels, load_vision},
     report,
 };
@@ -29,16 +29,16 @@ pub fn config() -> VisionConfig {
 
 #[test]
 fn both_kinds_of_files_agree() {
-    check::<Cpu>(&Default::default());
+    check::<Cpu>(&Default::default(), MODULE);
 }
 
 /// Compares the hidden states of the weights in both kinds of files.
-pub fn check<B: Backend>(device: &B::Device) {
+pub fn check<B: Backend>(device: &B::Device, bound: f64) {
     let fixture = Fixture::load("vit");
     // The classifier's head; the pooler.
     for (name, ignored) in [("weights.safetensors", 2), ("weights.pt", 2)] {
         let model = load_vision::<B>(&config(), &beside("vit", name), ignored, device);
-        let errors = check_images(&fixture, "hidden", &model, device);
+        let errors = check_images(&fixture, "hidden", &model, device, bound);
         report(&format!("vit, {name}"), &errors);
     }
 }

@@ -24,6 +24,9 @@ generated!(vggish);
 generated!(vit);
 generated!(distilroberta);
 
+/// Examples embedded at a time, as by burn-love's own encoder.
+const AT_ONCE: usize = 64;
+
 /// `models/vggish.onnx`: an example of log-mel spectrogram as one vector.
 #[derive(Module, Debug)]
 pub struct OnnxAudio<B: Backend> {
@@ -42,7 +45,12 @@ impl<B: Backend> OnnxAudio<B> {
 
 impl<B: Backend> AudioEncoder<B> for OnnxAudio<B> {
     fn encode_audio(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
-        self.graph.forward(log_mel)
+        let [n, ..] = log_mel.dims();
+        let parts = (0..n).step_by(AT_ONCE).map(|start| {
+            let part = log_mel.clone().narrow(0, start, AT_ONCE.min(n - start));
+            self.graph.forward(part)
+        });
+        Tensor::cat(parts.collect(), 0)
     }
 }
 

@@ -9,6 +9,8 @@ use burn_love::{
         AudioEncoder, TextConfig, TextEncoder, TextKind, TokenBatch, VggishConfig, VisionConfig,
         VisionEncoder, VisionKind,
     },
+    fusion::{FusionConfig, FusionInputWidths},
+    love::{ClipInput, encode},
     weights::{WeightsFile, keys, load_state},
 };
 use burn_love_onnx::{OnnxAudio, OnnxText, OnnxVision, TEXT_TOKENS, TEXT_VOCABULARY, VISION_SIDE};
@@ -60,38 +62,20 @@ fn assert_close<const D: usize>(what: &str, actual: Tensor<Flex, D>, expected: T
     let _ = writeln!(std::io::stderr(), "{what}: relative error {error:.1e}");
 }
 
-#[test]
-fn sizes_are_the_graphs_own() {
-    assert_eq!((VISION_SIDE, TEXT_TOKENS, TEXT_VOCABULARY), (32, 25, 64));
-}
-
-#[test]
-fn audio_agrees() {
-    let device = Default::default();
-    let config = VggishConfig {
+/// Sizes of the committed graph.
+fn audio_config() -> VggishConfig {
+    VggishConfig {
         channels: [4, 6, 8, 12],
         hidden: 24,
         embedding: 16,
         last_relu: false,
         postprocess: false,
-    };
-    let log_mel = recorded("vggish", "log_mel");
-    let found = OnnxAudio::<Flex>::new(&device).encode_audio(log_mel.clone());
-    let own = native("vggish", config.init(&device), keys::vggish).encode_audio(log_mel.clone());
-    assert_close(
-        "audio, onnxruntime",
-        found.clone(),
-        recorded("vggish", "embedding"),
-    );
-    assert_close("audio, native", found.clone(), own);
-    let one = OnnxAudio::<Flex>::new(&device).encode_audio(log_mel.narrow(0, 2, 1));
-    assert_close("audio, another batch size", one, found.narrow(0, 2, 1));
+    }
 }
 
-#[test]
-fn vision_agrees() {
-    let device = Default::default();
-    let config = VisionConfig {
+/// Sizes of the committed graph.
+fn vision_config() -> VisionConfig {
+    VisionConfig {
         kind: VisionKind::Vit,
         image_size: 32,
         patch_size: 8,
@@ -100,10 +84,53 @@ fn vision_agrees() {
         heads: 4,
         mlp_width: 64,
         epsilon: 1e-12,
-    };
+    }
+}
+
+/// Sizes of the committed graph.
+fn text_config() -> TextConfig {
+    TextConfig {
+        kind: TextKind::Roberta,
+        vocabulary: 64,
+        max_tokens: 25,
+        positions: 27,
+        width: 32,
+        layers: 2,
+        heads: 4,
+        mlp_width: 64,
+    }
+}
+
+#[test]
+fn sizes_are_the_graphs_own() {
+    assert_eq!((VISION_SIDE, TEXT_TOKENS, TEXT_VOCABULARY), (32, 25, 64));
+}
+
+#[test]
+fn audio_agrees() {
+    let device = Default::default();
+    let log_mel = recorded("vggish", "log_mel");
+    let found = OnnxAudio::<Flex>::new(&device).encode_audio(log_mel.clone());
+    let own = native("vggish", audio_config().init(&device), keys::vggish).encode_audio(log_mel.clone());
+    assert_close(
+        "audio, onnxruntime",
+        found.clone(),
+        recorded("vggish", "embedding"),
+    );
+    assert_close("audio, native", found.clone(), own);
+    let one = OnnxAudio::<Flex>::new(&device).encode_audio(log_mel.clone().narrow(0, 2, 1));
+    assert_close("audio, another batch size", one, found.clone().narrow(0, 2, 1));
+    // More than are embedded at a time.
+    let many = OnnxAudio::<Flex>::new(&device).encode_audio(log_mel.repeat_dim(0, 30));
+    assert_close("audio, 90 examples", many, found.repeat_dim(0, 30));
+}
+
+#[test]
+fn vision_agrees() {
+    let device = Default::default();
     let pixels = recorded("vit", "pixel_values");
     let found = OnnxVision::<Flex>::new(&device).encode_image(pixels.clone());
-    let own = native("vit", config.init(&device), keys::vision).encode_image(pixels);
+    let own = native("vit", vision_config().init(&device), keys::vision).encode_image(pixels);
     let hidden = Tensor::cat(vec![found.cls.clone().unsqueeze_dim(1), found.patches.clone()], 1);
     assert_close(
         "vision, onnxruntime",
@@ -118,23 +145,13 @@ fn vision_agrees() {
 #[test]
 fn text_agrees() {
     let device = Default::default();
-    let config = TextConfig {
-        kind: TextKind::Roberta,
-        vocabulary: 64,
-        max_tokens: 25,
-        positions: 27,
-        width: 32,
-        layers: 2,
-        heads: 4,
-        mlp_width: 64,
-    };
     let padding = recorded::<2>("distilroberta", "attention_mask").equal_elem(0.0);
     let tokens = TokenBatch {
         input_ids: recorded::<2>("distilroberta", "input_ids").int(),
         padding: padding.clone(),
     };
     let found = OnnxText::<Flex>::new(&device).encode_text(tokens.clone());
-    let own = native("distilroberta", config.init(&device), keys::text).encode_text(tokens);
+    let own = native("distilroberta", text_config().init(&device), keys::text).encode_text(tokens);
     let text = |x: Tensor<Flex, 3>| {
         let mask = padding.clone().unsqueeze_dim::<3>(2).expand(x.dims());
         x.mask_fill(mask, 0.0)
@@ -142,4 +159,50 @@ fn text_agrees() {
     let expected = recorded("distilroberta", "last_hidden_state");
     assert_close("text, onnxruntime", text(found.clone()), text(expected));
     assert_close("text, native", text(found), text(own));
+}
+
+/// What a program of one's own does: encoders of graphs, and burn-love's fusion behind them.
+#[test]
+fn a_clip_becomes_the_same_prompt() {
+    let device = Default::default();
+    let (frames, tokens) = (3, recorded::<2>("distilroberta", "input_ids").narrow(0, 1, 1));
+    let padding = recorded::<2>("distilroberta", "attention_mask")
+        .narrow(0, 1, 1)
+        .equal_elem(0.0);
+    let clip = ClipInput {
+        log_mel: recorded::<3>("vggish", "log_mel").unsqueeze(),
+        vit_pixels: recorded::<4>("vit", "pixel_values").unsqueeze(),
+        tokens: TokenBatch {
+            input_ids: tokens.int(),
+            padding,
+        },
+    };
+    let own = (
+        native("vggish", audio_config().init::<Flex>(&device), keys::vggish),
+        native("vit", vision_config().init::<Flex>(&device), keys::vision),
+        native("distilroberta", text_config().init::<Flex>(&device), keys::text),
+    );
+    let expected = encode(&own.0, &own.1, &own.2, clip.clone());
+    let (audio, vision, text) = (
+        OnnxAudio::new(&device),
+        OnnxVision::new(&device),
+        OnnxText::new(&device),
+    );
+    let found = encode(&audio, &vision, &text, clip);
+    assert_eq!(found.patches.dims(), [1, frames, 16, 32]);
+    let config = FusionConfig {
+        width: 32,
+        projection_width: 24,
+        ..FusionConfig::nano()
+    };
+    let widths = FusionInputWidths {
+        audio: 16,
+        text: 32,
+        vision: 32,
+        prompt: 24,
+    };
+    let fusion = config.init::<Flex>(&widths, &device);
+    let prompt = fusion.forward(found);
+    assert_eq!(prompt.dims(), [1, 1, 24]);
+    assert_close("prompt", prompt, fusion.forward(expected));
 }

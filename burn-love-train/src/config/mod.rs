@@ -3,6 +3,7 @@
 //! Presets are TOML files that name what differs from the defaults; a config file and `--set key=value` override them
 //! in that order. A key that does not exist is an error that names the nearest one that does.
 
+mod check;
 mod presets;
 mod resolve;
 

@@ -13,7 +13,7 @@ use burn_love::{
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, FORMAT_VERSION, PRESETS, Preset};
+use super::{Config, FORMAT_VERSION, PRESETS, Preset, check::check};
 
 /// A layer of a config, later ones over earlier ones.
 #[derive(Debug, Clone)]
@@ -315,130 +315,6 @@ fn nearest(word: &str, known: impl Iterator<Item = String>) -> Option<String> {
         .filter(|(similarity, _)| *similarity > 0.5)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, key)| key)
-}
-
-/// Ranges that types do not express.
-fn check(config: &Config) -> Result<(), String> {
-    let (train, model) = (&config.train, &config.model);
-    let positive = [
-        ("train.batch_size", train.batch_size),
-        ("train.accumulation", train.accumulation),
-        ("train.steps or train.epochs", train.steps.max(train.epochs)),
-        ("train.keep_checkpoints", train.keep_checkpoints),
-        ("train.log_every", train.log_every),
-        ("train.max_skipped_in_row", train.max_skipped_in_row),
-        ("eval.batch_size", config.eval.batch_size),
-        ("fusion.layers", model.fusion.layers),
-        ("fusion.seg_tokens", model.fusion.seg_tokens),
-        ("fusion.heads", model.fusion.heads),
-    ];
-    if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-        return Err(format!("expected {key} ≥ 1, found 0"));
-    }
-    let divides = [
-        (
-            "fusion.width",
-            model.fusion.width,
-            "fusion.heads",
-            model.fusion.heads,
-        ),
-        (
-            "encoders.vision.width",
-            model.encoders.vision.width,
-            "heads",
-            model.encoders.vision.heads,
-        ),
-        (
-            "encoders.text.width",
-            model.encoders.text.width,
-            "heads",
-            model.encoders.text.heads,
-        ),
-        (
-            "encoders.vision.image_size",
-            model.encoders.vision.image_size,
-            "patch_size",
-            model.encoders.vision.patch_size,
-        ),
-        ("sam2.model.image_size", model.sam2.model.image_size, "32", 32),
-    ];
-    for (key, value, by, divisor) in divides {
-        if divisor == 0 || value == 0 || value % divisor != 0 {
-            return Err(format!(
-                "expected {key} to be a multiple of {by}, found {value} and {divisor}"
-            ));
-        }
-    }
-    let text = &model.encoders.text;
-    if text.max_tokens > text.longest() || text.max_tokens == 0 {
-        return Err(format!(
-            "expected 1 ≤ encoders.text.max_tokens ≤ {}, as encoders.text.positions allow, found {}",
-            text.longest(),
-            text.max_tokens
-        ));
-    }
-    let finite = [
-        ("train.lr", train.lr),
-        ("train.min_lr", train.min_lr),
-        ("train.weight_decay", train.weight_decay),
-        ("train.clip_norm", train.clip_norm),
-        ("train.lambda_bce", train.lambda_bce),
-        ("train.lambda_dice", train.lambda_dice),
-        ("train.lambda_object", train.lambda_object),
-    ];
-    if let Some((key, value)) = finite
-        .iter()
-        .find(|(_, value)| !value.is_finite() || *value < 0.0)
-    {
-        return Err(format!("expected {key} to be a number ≥ 0, found {value}"));
-    }
-    if train.min_lr > train.lr {
-        let (low, high) = (train.min_lr, train.lr);
-        return Err(format!(
-            "expected train.min_lr ≤ train.lr, found {low} and {high}"
-        ));
-    }
-    for (table, scales) in [
-        ("lr_scale", &train.lr_scale),
-        ("weight_decay_scale", &train.weight_decay_scale),
-    ] {
-        if let Some((part, value)) = scales
-            .named()
-            .into_iter()
-            .find(|(_, value)| !value.is_finite() || *value < 0.0)
-        {
-            return Err(format!(
-                "expected train.{table}.{part} to be a number ≥ 0, found {value}"
-            ));
-        }
-    }
-    for (key, value) in [
-        ("fusion.dropout", model.fusion.dropout),
-        ("train.beta_1", train.beta_1),
-        ("train.beta_2", train.beta_2),
-    ] {
-        if !(0.0..1.0).contains(&value) {
-            return Err(format!("expected 0 ≤ {key} < 1, found {value}"));
-        }
-    }
-    for (key, value) in [
-        ("eval.threshold", config.eval.threshold),
-        ("eval.null_threshold", config.eval.null_threshold),
-    ] {
-        if !(value > 0.0 && value < 1.0) {
-            return Err(format!("expected 0 < {key} < 1, found {value}"));
-        }
-    }
-    let epsilon = model.encoders.vision.epsilon;
-    if !(epsilon > 0.0 && epsilon < 1.0) {
-        return Err(format!(
-            "expected 0 < encoders.vision.epsilon < 1, found {epsilon}"
-        ));
-    }
-    if train.epsilon <= 0.0 || train.dice_scale <= 0.0 {
-        return Err("expected train.epsilon and train.dice_scale > 0".into());
-    }
-    Ok(())
 }
 
 /// Writes the resolved config: the file is complete, or what it was before.

@@ -15,6 +15,7 @@ mod recorder;
 mod run;
 mod schedule;
 mod strategy;
+mod surroundings;
 
 pub use batch::LoveBatch;
 pub use burn_train::Interrupter;
@@ -31,4 +32,5 @@ use quiet::Quiet;
 pub use run::{RunError, TrainRun, load_model, parameter_counts};
 
 pub use schedule::{WarmupDecay, WarmupDecayConfig, WarmupType};
-pub use strategy::{Listener, LoveComponents, Start, StepStrategy, Stop, Surroundings};
+pub use strategy::{LoveComponents, StepStrategy};
+pub use surroundings::{Listener, Start, Stop, Surroundings};

@@ -23,37 +23,14 @@ use burn_train::{
 };
 
 use super::{
-    CheckpointError, Checkpoints, Cursor, Gallery, Gauge, Gauges, LoveLearner, LoveOptimizer, Position,
-    StepValues, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
+    Checkpoints, Cursor, Gallery, Gauge, Gauges, Listener, LoveLearner, LoveOptimizer, Position, Start,
+    StepValues, Stop, Surroundings, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
-use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
+use crate::{config::TrainConfig, features::FeatureCache};
 
 /// burn-train's components of this training.
 pub type LoveComponents<B> =
     LearningComponentsMarker<B, WarmupDecay, LoveLearner<B>, OptimizerAdaptor<AdamW, LoveLearner<B>, B>>;
-
-/// Receives events while the training runs.
-pub type Listener = Arc<dyn Fn(&TrainEvent) + Send + Sync>;
-
-/// Why a training ended before its last step.
-#[derive(Debug)]
-pub enum Stop {
-    /// Somebody asked for it; a checkpoint was written.
-    Interrupted,
-    /// A sample could not be used.
-    Sample(SampleError),
-    /// A checkpoint could not be written.
-    Checkpoint(CheckpointError),
-    /// Loss or gradient are not numbers any more; a checkpoint was written.
-    Diverged {
-        /// Optimizer steps done, with those that were skipped.
-        step: usize,
-        /// How many of the last ones were skipped.
-        in_row: usize,
-        /// The last one's loss, or its gradients' norm.
-        value: f64,
-    },
-}
 
 /// Trains on one device, step by step.
 pub struct StepStrategy<B: AutodiffBackend> {
@@ -70,40 +47,6 @@ pub struct StepStrategy<B: AutodiffBackend> {
     listener: Listener,
     start: Mutex<Option<Start<B>>>,
     outcome: Arc<Mutex<Option<Stop>>>,
-}
-
-/// Optimizer and position that the loop begins with.
-pub struct Start<B: AutodiffBackend> {
-    /// The optimizer, with its moments.
-    pub optimizer: LoveOptimizer<B>,
-    /// Where the training stands.
-    pub position: Position,
-    /// Micro-batches in an epoch.
-    pub micro_batches: usize,
-    /// Optimizer steps in all.
-    pub total_steps: usize,
-}
-
-/// What surrounds the loop.
-pub struct Surroundings<B: AutodiffBackend> {
-    /// The whole config, for the weights' metadata.
-    pub config_toml: String,
-    /// Where it runs.
-    pub device: B::Device,
-    /// Where it is saved.
-    pub checkpoints: Checkpoints,
-    /// Position of the training loader.
-    pub train_cursor: Arc<Cursor>,
-    /// Position of the validation loader.
-    pub valid_cursor: Arc<Cursor>,
-    /// Where features of frozen parts are kept.
-    pub features: Option<Arc<FeatureCache>>,
-    /// Told after every step.
-    pub gauges: Gauges,
-    /// Drawn at every validation.
-    pub gallery: Gallery<B::InnerBackend>,
-    /// Who hears of it.
-    pub listener: Listener,
 }
 
 impl<B: AutodiffBackend> StepStrategy<B> {

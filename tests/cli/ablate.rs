@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use burn_love_train::config::PRESETS;
+use burn_love_train::config::{PRESETS, Preset};
 
 use crate::{Ended, cli, refused, scenes::pristine, text};
 
@@ -18,8 +18,6 @@ fn ablate(out: &Path, presets: &str, more: &[&str]) -> Ended {
         text(out),
         "--set",
         "sam2.model.image_size=64",
-        "--set",
-        "train.batch_size=4",
         "--set",
         "train.warmup_steps=2",
         "--set",
@@ -40,20 +38,19 @@ fn losses(run: &Path) -> Vec<f64> {
         .collect()
 }
 
-#[test]
-fn every_preset_learns_and_is_evaluated() {
-    const STEPS: usize = 20;
+/// Trains presets at nano's scale, and looks at losses, scores and the table.
+fn learn(presets: &[&Preset], steps: usize, rows: usize) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-    let steps = format!("train.steps={STEPS}");
-    let ended = ablate(&out, &presets.join(","), &["--set", &steps]);
+    let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+    let (length, batch) = (format!("train.steps={steps}"), format!("train.batch_size={rows}"));
+    let ended = ablate(&out, &names.join(","), &["--set", &length, "--set", &batch]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    for preset in &presets {
+    for preset in &names {
         let losses = losses(&out.join(preset).join("seed-0/run"));
-        assert_eq!(losses.len(), STEPS, "{preset}");
+        assert_eq!(losses.len(), steps, "{preset}");
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-        let (before, after) = (mean(&losses[..4]), mean(&losses[STEPS - 4..]));
+        let (before, after) = (mean(&losses[..steps / 4]), mean(&losses[steps - steps / 4..]));
         assert!(after < before, "{preset}: the loss went from {before} to {after}");
         let metrics = out.join(preset).join("seed-0/eval/metrics.json");
         let metrics: serde_json::Value = serde_json::from_str(&fs::read_to_string(metrics).unwrap()).unwrap();
@@ -61,7 +58,7 @@ fn every_preset_learns_and_is_evaluated() {
     }
     let table = fs::read_to_string(out.join("ablation.md")).unwrap();
     assert_eq!(table, ended.stdout.trim_end().to_owned() + "\n");
-    for preset in PRESETS {
+    for preset in presets {
         let row = format!("| {} | 1 |", preset.name);
         let row = table.lines().find(|line| line.starts_with(&row)).unwrap();
         assert!(
@@ -71,11 +68,33 @@ fn every_preset_learns_and_is_evaluated() {
     }
 }
 
+/// One preset of each kind: another encoder, another strategy, frozen parts.
+#[test]
+fn presets_learn_and_are_evaluated() {
+    let kinds = ["ablation-clip", "ablation-mean", "ablation-frozen-sam2"];
+    let presets: Vec<_> = kinds.iter().map(|name| Preset::find(name).unwrap()).collect();
+    learn(&presets, 12, 2);
+}
+
+/// All presets, in about 20 minutes: `cargo test --release --workspace --test cli -- --ignored every_preset`.
+#[test]
+#[ignore = "takes long"]
+fn every_preset_learns_and_is_evaluated() {
+    learn(&PRESETS.iter().collect::<Vec<_>>(), 20, 4);
+}
+
 #[test]
 fn what_is_finished_is_not_done_again() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let few = ["--set", "train.steps=2", "--seeds", "3"];
+    let few = [
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.batch_size=2",
+        "--seeds",
+        "3",
+    ];
     let ended = ablate(&out, "ablation-no-accumulation", &few);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stderr.contains("compared with paper"), "{}", ended.stderr);
@@ -95,7 +114,15 @@ fn what_is_finished_is_not_done_again() {
     assert!(cells[6].parse::<f64>().is_ok(), "{row}");
     assert_eq!(cells[8], "-0.010000");
 
-    let other = ["--set", "train.steps=3", "--seeds", "3", "--resume"];
+    let other = [
+        "--set",
+        "train.steps=3",
+        "--set",
+        "train.batch_size=2",
+        "--seeds",
+        "3",
+        "--resume",
+    ];
     refused(
         &ablate(&out, "ablation-no-accumulation", &other),
         &["train.steps differ"],

@@ -199,7 +199,7 @@ fn everything_is_found_without_a_prompt() {
     }
     let weights = folder.path().join("sure.safetensors");
     write_safetensors(&weights, &state, None).unwrap();
-    let run = |weights: &Path, out: &Path| {
+    let run = |weights: &Path, out: &Path, more: &[&str]| {
         let image = inputs().image();
         let files = [
             "--weights",
@@ -210,13 +210,13 @@ fn everything_is_found_without_a_prompt() {
             text(out),
         ];
         let rest = ["--model", "nano", "--device", "cpu", "--everything", "--json"];
-        let ended = cli(&[&["sam2", "image"], files.as_slice(), &rest].concat());
+        let ended = cli(&[&["sam2", "image"], files.as_slice(), &rest, more].concat());
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
         report["masks"].as_array().unwrap().clone()
     };
     let out = folder.path().join("out");
-    let masks = run(&weights, &out);
+    let masks = run(&weights, &out, &[]);
     assert!(!masks.is_empty());
     for mask in &masks {
         let runs: RunLengths = serde_json::from_value(mask["segmentation"].clone()).unwrap();
@@ -230,8 +230,32 @@ fn everything_is_found_without_a_prompt() {
         assert!(mask["iou"].as_f64().unwrap() > 0.8 && mask["stability"].as_f64().unwrap() >= 0.95);
     }
     assert!(out.join("overlays/00000.png").is_file());
-    let nothing = run(&inputs().weights(), &folder.path().join("nothing"));
+    let nothing = run(&inputs().weights(), &folder.path().join("nothing"), &[]);
     assert!(nothing.is_empty(), "random weights are not sure of anything");
+    // Few clicks find less, and whatever is good enough by laxer rules is more.
+    let few = run(&weights, &folder.path().join("few"), &["--points-per-side", "2"]);
+    assert!(
+        few.len() <= 4 * 3 && few.len() <= masks.len(),
+        "{} of {}",
+        few.len(),
+        masks.len()
+    );
+    let lax = [
+        "--points-per-side",
+        "2",
+        "--min-iou",
+        "0",
+        "--min-stability",
+        "0",
+        "--max-overlap",
+        "1",
+    ];
+    let lax = run(&inputs().weights(), &folder.path().join("lax"), &lax);
+    assert!(!lax.is_empty(), "nothing is too bad");
+    refused(
+        &segment(&folder.path().join("alone"), &["--points-per-side", "2"]),
+        &["--everything"],
+    );
     let both = ["--everything", "--point", "1,2,1"];
     refused(
         &segment(&folder.path().join("both"), &both),

@@ -17,7 +17,7 @@ use self::values::{bytes, rate, size, threads};
 pub use self::{
     ablate::AblateArgs,
     bench::BenchArgs,
-    sam2::{Sam2Command, Sam2ImageArgs, Sam2VideoArgs},
+    sam2::{Sam2Command, Sam2ImageArgs, Sam2VideoArgs, SearchArgs},
 };
 use crate::device::DeviceChoice;
 

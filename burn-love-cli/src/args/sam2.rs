@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_love::sam2::Sam2Config;
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
-use super::values::{corners, image_size, point};
+use super::values::{clicks, corners, fraction, image_size, layers, point};
 
 /// Segment with SAM 2 alone.
 #[derive(Debug, Subcommand)]
@@ -43,6 +43,9 @@ pub struct Sam2ImageArgs {
     /// Find masks of whatever there is, from a grid of clicks
     #[arg(long, conflicts_with_all = ["point", "corners", "mask", "multimask", "tensors"])]
     pub everything: bool,
+    /// How everything is looked for.
+    #[command(flatten)]
+    pub search: SearchArgs,
     /// Where to write masks, overlays and result.json
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -52,6 +55,35 @@ pub struct Sam2ImageArgs {
     /// Print result.json
     #[arg(long)]
     pub json: bool,
+}
+
+/// How `--everything` looks and what it keeps; upstream's defaults.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Clicks along each side of the image
+    #[arg(long, default_value = "32", value_parser = clicks, requires = "everything", value_name = "N")]
+    pub points_per_side: usize,
+    /// Clicks that are answered at a time
+    #[arg(long, default_value = "64", value_parser = clicks, requires = "everything", value_name = "N")]
+    pub points_per_batch: usize,
+    /// Layers of crops beside the whole image: each has four times as many
+    #[arg(long, default_value = "0", value_parser = layers, requires = "everything", value_name = "N")]
+    pub crop_layers: usize,
+    /// Keep masks whose predicted IoU is above it
+    #[arg(long, default_value = "0.8", value_parser = fraction, requires = "everything", value_name = "X")]
+    pub min_iou: f32,
+    /// Keep masks of at least this stability: the IoU of the masks at a logit of 1 and of −1
+    #[arg(long, default_value = "0.95", value_parser = fraction, requires = "everything", value_name = "X")]
+    pub min_stability: f32,
+    /// Take boxes that overlap more for one object, as IoU
+    #[arg(long, default_value = "0.7", value_parser = fraction, requires = "everything", value_name = "X")]
+    pub max_overlap: f32,
+    /// Remove holes and parts of at most so many low-resolution pixels; 0 removes none
+    #[arg(long, default_value_t = 0, requires = "everything", value_name = "N")]
+    pub min_region_area: usize,
+    /// Ask again with each mask as a prompt beside its click
+    #[arg(long, requires = "everything")]
+    pub refine: bool,
 }
 
 /// Arguments of `sam2 video`.

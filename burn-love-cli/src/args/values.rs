@@ -86,3 +86,27 @@ pub fn runs(text: &str) -> Result<usize, String> {
         .filter(|n| (1..=10_000).contains(n))
         .ok_or_else(|| "expected 1 to 10000 runs".into())
 }
+
+/// Clicks along a side, or at a time.
+pub fn clicks(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=1024).contains(n))
+        .ok_or_else(|| "expected 1 to 1024 clicks".into())
+}
+
+/// Layers of crops.
+pub fn layers(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (0..=4).contains(n))
+        .ok_or_else(|| "expected 0 to 4 layers".into())
+}
+
+/// A part of a whole.
+pub fn fraction(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|x| (0.0..=1.0).contains(x))
+        .ok_or_else(|| "expected a number from 0 to 1".into())
+}

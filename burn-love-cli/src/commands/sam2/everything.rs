@@ -17,7 +17,7 @@ use super::{
     picture::COLOURS,
 };
 use crate::{
-    args::{Global, Sam2ImageArgs},
+    args::{Global, Sam2ImageArgs, SearchArgs},
     device::with_backend,
     error::CliError,
     output, printer,
@@ -68,11 +68,23 @@ fn find<B: Backend>(
     let model = model::load_for_images::<B>(config, &args.weights, device)?;
     let began = Instant::now();
     let mut progress = Progress::new("clicks");
-    let found = AutomaticMasks::new(model, AutomaticMasksConfig::new())
+    let found = AutomaticMasks::new(model, search(&args.search))
         .generate(image, |done, all| progress.set(done, all))
         .map_err(|error| CliError::input(format!("{}: {error}", args.image.display())))?;
     progress.finish();
     Ok((found, began.elapsed()))
+}
+
+fn search(args: &SearchArgs) -> AutomaticMasksConfig {
+    AutomaticMasksConfig::new()
+        .with_points_per_side(args.points_per_side)
+        .with_points_per_batch(args.points_per_batch)
+        .with_crop_layers(args.crop_layers)
+        .with_min_iou(args.min_iou)
+        .with_min_stability(args.min_stability)
+        .with_max_overlap(args.max_overlap)
+        .with_min_region_area(args.min_region_area)
+        .with_refine(args.refine)
 }
 
 fn picture(found: &AutomaticMask) -> GrayImage {

@@ -239,11 +239,10 @@ impl Preparer {
     /// # Errors
     /// If sound or sentence cannot be used.
     pub fn clip(&self, data: &RefAvs, row: &Row, frames: &[RgbImage]) -> Result<Clip, SampleError> {
-        let wav = data.audio(row)?;
         Ok(Clip {
             frames: frames.len(),
             vit_pixels: self.vit_pixels(frames),
-            log_mel: self.sound(&wav, &data.audio_path(row), frames.len())?,
+            log_mel: self.sound_file(&data.audio_path(row), frames.len())?,
             tokens: self.tokens(&row.expression)?,
         })
     }

@@ -167,12 +167,13 @@ impl<B: Backend> Asker<'_, B> {
             });
         }
         let sound = |row: &Row| -> Result<Tensor<B, 3>, EvalError> {
-            let wav = self.data.audio(row)?;
-            let features = self.features.as_ref();
-            let slot = features.and_then(|features| features.sound(&wav, frames));
-            let path = self.data.audio_path(row);
+            // The cache names an entry by the whole file; without one, only the clip's seconds are read.
+            let slot = match self.features.as_ref() {
+                Some(features) => features.sound(&self.data.audio(row)?, frames),
+                None => None,
+            };
             // Also where the cache knows it: a sound that is too short is an error.
-            let sound = self.preparer.sound(&wav, &path, frames)?;
+            let sound = self.preparer.sound_file(&self.data.audio_path(row), frames)?;
             Ok(recall(slot.as_ref(), self.device, || heard(&sound)))
         };
         if self.options.swap_audio {

@@ -120,9 +120,12 @@ impl Rows {
                 .push(Asked::new(slot, || Ok::<_, SampleError>(tokens.clone()))?);
             batch.tokens.push(tokens);
 
-            let wav = self.data.audio(row)?;
-            let slot = features.and_then(|features| features.sound(&wav, t));
-            let sound = || self.preparer.sound(&wav, &self.data.audio_path(row), t);
+            // The cache names an entry by the whole file; without one, only the clip's seconds are read.
+            let slot = match features {
+                Some(features) => features.sound(&self.data.audio(row)?, t),
+                None => None,
+            };
+            let sound = || self.preparer.sound_file(&self.data.audio_path(row), t);
             batch.sounds.push(Asked::new(slot, sound)?);
 
             // Decoded at most once, and only where something has to be computed.

@@ -21,6 +21,9 @@ use crate::{args::Cli, error::CliError};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Bytes of stack for the work, of which no more are taken than are used.
+const STACK: usize = 64 << 20;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     printer::start(cli.global.quiet, cli.global.verbose);
@@ -31,7 +34,14 @@ fn main() -> ExitCode {
     } else {
         std::panic::set_hook(default_hook);
     }
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(cli)));
+    // The first thread's stack is small on some systems, and models are large values.
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let result = match thread.spawn(move || run(cli)) {
+        Ok(running) => running.join(),
+        Err(error) => Ok(Err(CliError::machine(format!(
+            "no thread can be started: {error}"
+        )))),
+    };
     let error = match result {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,

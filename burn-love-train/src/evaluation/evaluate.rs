@@ -22,6 +22,9 @@ use crate::{
     samples::Preparer,
 };
 
+/// Bytes of stack for a worker: models are large values, and without optimisation they are moved often.
+const STACK: usize = 32 << 20;
+
 /// Predicts and scores every row of the options' splits; `progress` is told (rows done, all rows).
 ///
 /// Rows go in metadata order, since the official scores depend on the protocol's batches. Consecutive rows about one
@@ -144,13 +147,17 @@ fn answer_all<B: Backend>(
             .map(|worker| {
                 let (send, receive) = std::sync::mpsc::sync_channel(0);
                 let asker = asker.clone();
-                scope.spawn(move || {
+                let work = move || {
                     for clip in clips.iter().skip(worker).step_by(workers) {
                         if send.send(answer(&asker, split, clip)).is_err() {
                             return; // another clip failed
                         }
                     }
-                });
+                };
+                std::thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)
+                    .expect("a system that can start threads");
                 receive
             })
             .collect();

@@ -9,8 +9,8 @@ macro_rules! on_gpu {
 
         use crate::{
             Bounds, clip, hiera, hiera_square, image_gradients, image_path, image_predictor, mask_decoder,
-            memory_attention, memory_encoder, neck, other_geometry, prompt_encoder, roberta, session, track,
-            track_points, track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
+            memory_attention, memory_encoder, neck, prompt_encoder, roberta, session, track, track_points,
+            track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
         };
 
         const BOUNDS: Bounds = $bounds;
@@ -91,14 +91,6 @@ macro_rules! on_gpu {
                 return;
             };
             image_predictor::check::<$Gpu>(&gpu, BOUNDS.image_model);
-        }
-
-        #[test]
-        fn other_geometry_agrees() {
-            let Some((_alone, gpu)) = $claim() else {
-                return;
-            };
-            other_geometry::check_image::<$Gpu>(&gpu, BOUNDS.image_model);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use burn::prelude::*;
 use burn_love::{
     preprocess::sam2_image_pixels,
     sam2::{
-        ImagePredictor, ImagePredictorConfig, ImagePrompt, PointLabel, Sam2, Sam2Config,
+        ImagePredictor, ImagePredictorConfig, ImagePrompt, PointLabel, Sam2,
         image_predictor::{ImagePrediction, PromptPoint},
         to_checkpoint,
     },
@@ -35,35 +35,13 @@ fn pixels_agree() {
 
 /// Compares the answers to every kind of prompt.
 pub fn check<B: Backend>(device: &B::Device, bound: f64) {
-    let case = Case {
-        name: "image_predictor",
-        config: image_path::config(),
-        prompts,
-        cleaned: ("cleaned", sets()),
-    };
-    check_case::<B>(case, device, bound);
-}
-
-/// An image predictor case.
-pub struct Case<B: Backend> {
-    /// Its folder.
-    pub name: &'static str,
-    /// The model.
-    pub config: Sam2Config,
-    /// Name of each answer, whether candidates are asked for, prompt.
-    pub prompts: fn(&Fixture, &B::Device) -> Vec<(&'static str, bool, ImagePrompt<B>)>,
-    /// Name and prompt of the candidates that are cleaned.
-    pub cleaned: (&'static str, ImagePrompt<B>),
-}
-
-/// Compares the answers to the case's prompts.
-pub fn check_case<B: Backend>(case: Case<B>, device: &B::Device, bound: f64) {
-    let fixture = Fixture::load(case.name);
-    let model: Sam2<B> = fixture.load_into(case.config.init(device), to_checkpoint);
+    let fixture = Fixture::load("image_predictor");
+    let model: Sam2<B> = fixture.load_into(image_path::config().init(device), to_checkpoint);
     let predictor = ImagePredictor::new(model.clone(), ImagePredictorConfig::new());
-    let embedded = predictor.embed(&image(&fixture)).expect("an image");
+    let image = image(&fixture);
+    let embedded = predictor.embed(&image).expect("an image");
     let mut errors = Vec::new();
-    for (name, multimask, prompt) in (case.prompts)(&fixture, device) {
+    for (name, multimask, prompt) in prompts(&fixture, device) {
         let answer = predictor
             .predict(&embedded, &prompt, multimask)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -75,12 +53,11 @@ pub fn check_case<B: Backend>(case: Case<B>, device: &B::Device, bound: f64) {
         .with_max_hole_area(6)
         .with_max_sprinkle_area(9);
     let predictor = ImagePredictor::new(model, cleaning);
-    let (name, prompt) = case.cleaned;
     let answer = predictor
-        .predict(&embedded, &prompt, true)
+        .predict(&embedded, &sets(), true)
         .expect("a valid prompt");
-    errors.extend(compare(&fixture, name, answer, 0.25, bound));
-    report(case.name, &errors);
+    errors.extend(compare(&fixture, "cleaned", answer, 0.25, bound));
+    report("image_predictor", &errors);
 }
 
 fn image(fixture: &Fixture) -> RgbImage {

@@ -4,6 +4,7 @@ Run a case with `python generate.py` inside its folder. Needs sam2==1.1.0, torch
 """
 
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,33 @@ WIDTH = 32
 MEMORY = 16
 MLP = 48
 CHANNELS = [4, 8, 16, 32]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a small model."""
+
+    image: int = IMAGE
+    width: int = WIDTH
+    memory: int = MEMORY
+    mlp: int = MLP
+    channels: int = CHANNELS[0]  # of the first stage
+    heads: int = 1
+    stages: tuple = (1, 2, 2, 1)
+    windows: tuple = (8, 5, 6, 3)  # 5 does not divide the second stage: windows are padded
+    global_blocks: tuple = (4,)
+    background: tuple = (3, 4)
+    memory_layers: int = 2
+    memory_heads: int = 1
+    mask_steps: tuple = (3, 2, 1)  # kernel, stride and padding of the mask downsampler
+    fuser: tuple = (2, 7)  # blocks and kernel
+    decoder_heads: int = 8
+    iou_head: int = 24
+    memories: int = 4
+    pointers: int = 5
+
+
+SMALL = Sizes()
 
 
 def generator(seed):
@@ -112,54 +140,59 @@ def connected_components(mask):
     return labels, areas
 
 
-def hiera():
+def hiera(sizes=SMALL):
     return Hiera(
-        embed_dim=CHANNELS[0],
-        num_heads=1,
-        stages=(1, 2, 2, 1),
-        window_spec=(8, 5, 6, 3),  # 5 does not divide the second stage: windows are padded
-        global_att_blocks=(4,),
-        window_pos_embed_bkg_spatial_size=(3, 4),
+        embed_dim=sizes.channels,
+        num_heads=sizes.heads,
+        stages=sizes.stages,
+        window_spec=sizes.windows,
+        global_att_blocks=sizes.global_blocks,
+        window_pos_embed_bkg_spatial_size=sizes.background,
     )
 
 
-def neck():
+def neck(sizes=SMALL):
     return FpnNeck(
-        position_encoding=PositionEmbeddingSine(WIDTH, normalize=True, temperature=10000),
-        d_model=WIDTH,
-        backbone_channel_list=CHANNELS[::-1],
+        position_encoding=PositionEmbeddingSine(sizes.width, normalize=True, temperature=10000),
+        d_model=sizes.width,
+        backbone_channel_list=[8 * sizes.channels, 4 * sizes.channels, 2 * sizes.channels, sizes.channels],
         fpn_top_down_levels=[2, 3],
         fpn_interp_model="nearest",
     )
 
 
-def memory_attention(size):
-    rope = dict(rope_theta=10000.0, feat_sizes=size, embedding_dim=WIDTH, num_heads=1, downsample_rate=1)
+def memory_attention(size, sizes=SMALL):
+    rope = dict(rope_theta=10000.0, feat_sizes=size, embedding_dim=sizes.width, num_heads=sizes.memory_heads)
     return MemoryAttention(
-        d_model=WIDTH,
+        d_model=sizes.width,
         pos_enc_at_input=True,
         layer=MemoryAttentionLayer(
             activation="relu",
-            dim_feedforward=MLP,
+            dim_feedforward=sizes.mlp,
             dropout=0.1,
             pos_enc_at_attn=False,
             self_attention=RoPEAttention(**rope),
-            d_model=WIDTH,
+            d_model=sizes.width,
             pos_enc_at_cross_attn_keys=True,
             pos_enc_at_cross_attn_queries=False,
-            cross_attention=RoPEAttention(**rope, rope_k_repeat=True, kv_in_dim=MEMORY),
+            cross_attention=RoPEAttention(**rope, rope_k_repeat=True, kv_in_dim=sizes.memory),
         ),
-        num_layers=2,
+        num_layers=sizes.memory_layers,
     )
 
 
-def memory_encoder():
+def memory_encoder(sizes=SMALL):
+    kernel, stride, padding = sizes.mask_steps
+    blocks, fuser_kernel = sizes.fuser
     return MemoryEncoder(
-        out_dim=MEMORY,
-        position_encoding=PositionEmbeddingSine(MEMORY, normalize=True, temperature=10000),
-        mask_downsampler=MaskDownSampler(embed_dim=WIDTH, kernel_size=3, stride=2, padding=1),
-        fuser=Fuser(CXBlock(dim=WIDTH, kernel_size=7, padding=3, use_dwconv=True), num_layers=2),
-        in_dim=WIDTH,
+        out_dim=sizes.memory,
+        position_encoding=PositionEmbeddingSine(sizes.memory, normalize=True, temperature=10000),
+        mask_downsampler=MaskDownSampler(embed_dim=sizes.width, kernel_size=kernel, stride=stride, padding=padding),
+        fuser=Fuser(
+            CXBlock(dim=sizes.width, kernel_size=fuser_kernel, padding=fuser_kernel // 2, use_dwconv=True),
+            num_layers=blocks,
+        ),
+        in_dim=sizes.width,
     )
 
 
@@ -169,13 +202,13 @@ def prompt_encoder(side):
     )
 
 
-def mask_decoder(**extra):
+def mask_decoder(sizes=SMALL, **extra):
     return MaskDecoder(
         num_multimask_outputs=3,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, mlp_dim=MLP, num_heads=8),
-        transformer_dim=WIDTH,
+        transformer=TwoWayTransformer(2, sizes.width, num_heads=sizes.decoder_heads, mlp_dim=sizes.mlp),
+        transformer_dim=sizes.width,
         iou_head_depth=3,
-        iou_head_hidden_dim=24,
+        iou_head_hidden_dim=sizes.iou_head,
         use_high_res_features=True,
         iou_prediction_use_sigmoid=True,
         pred_obj_scores=True,
@@ -185,16 +218,16 @@ def mask_decoder(**extra):
     )
 
 
-def sam2(cls, generation, **extra):
+def sam2(cls, generation, sizes=SMALL, **extra):
     """A whole small model with the flags of generation "2.0" or "2.1"."""
     new = generation == "2.1"
     model = cls(
-        image_encoder=ImageEncoder(hiera(), neck(), scalp=1),
-        memory_attention=memory_attention((IMAGE // 16, IMAGE // 16)),
-        memory_encoder=memory_encoder(),
-        num_maskmem=4,
-        max_obj_ptrs_in_encoder=5,
-        image_size=IMAGE,
+        image_encoder=ImageEncoder(hiera(sizes), neck(sizes), scalp=1),
+        memory_attention=memory_attention((sizes.image // 16, sizes.image // 16), sizes),
+        memory_encoder=memory_encoder(sizes),
+        num_maskmem=sizes.memories,
+        max_obj_ptrs_in_encoder=sizes.pointers,
+        image_size=sizes.image,
         sigmoid_scale_for_mem_enc=20.0,
         sigmoid_bias_for_mem_enc=-10.0,
         use_mask_input_as_output_without_sam=True,
@@ -218,7 +251,7 @@ def sam2(cls, generation, **extra):
         no_obj_embed_spatial=new,
         **extra,
     )
-    model.sam_mask_decoder = mask_decoder()  # SAM2Base fixes its MLP at 2048 channels
+    model.sam_mask_decoder = mask_decoder(sizes)  # SAM2Base fixes its MLP at 2048 channels
     return model
 
 

@@ -9,8 +9,8 @@ macro_rules! on_gpu {
 
         use crate::{
             Bounds, clip, hiera, hiera_square, image_gradients, image_path, image_predictor, mask_decoder,
-            memory_attention, memory_encoder, neck, prompt_encoder, roberta, session, track, track_points,
-            track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
+            memory_attention, memory_encoder, neck, other_geometry, prompt_encoder, roberta, session, track,
+            track_points, track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
         };
 
         const BOUNDS: Bounds = $bounds;
@@ -91,6 +91,14 @@ macro_rules! on_gpu {
                 return;
             };
             image_predictor::check::<$Gpu>(&gpu, BOUNDS.image_model);
+        }
+
+        #[test]
+        fn other_geometry_agrees() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            other_geometry::check_image::<$Gpu>(&gpu, BOUNDS.image_model);
         }
 
         #[test]
@@ -223,13 +231,63 @@ mod wgpu {
         burn_love_tests::wgpu::claim,
         crate::Bounds::F32
     );
+
+    /// In f32 only: less exact logits fill other holes.
+    #[test]
+    fn other_geometry_tracks_alike() {
+        let Some((_alone, gpu)) = burn_love_tests::wgpu::claim() else {
+            return;
+        };
+        other_geometry::check_video::<burn_love_tests::wgpu::Gpu>(
+            other_geometry::video(),
+            &gpu,
+            BOUNDS.tracked,
+        );
+    }
 }
 
 #[cfg(feature = "cuda")]
 mod cuda {
+    use burn::prelude::*;
+    use burn_flex::Flex;
+    use burn_love_tests::cuda::{Gpu, claim};
+
     on_gpu!(
         burn_love_tests::cuda::Gpu,
         burn_love_tests::cuda::claim,
         crate::Bounds::TF32
     );
+
+    /// Small whole numbers, whose products are exact in TF32 too: what kernels add from beyond an inner width shows.
+    #[test]
+    fn products_of_every_width_are_exact() {
+        let Some((_alone, gpu)) = claim() else { return };
+        let number = |i: usize| ((i * 7919 + i / 11) % 7) as f32 - 3.0;
+        let mut wrong = Vec::new();
+        for width in (4..=256)
+            .step_by(4)
+            .chain([288, 320, 384, 448, 576, 768, 1152, 3072])
+        {
+            for (rows, columns) in [(16, 64), (64, 96), (100, 768), (4096, 72), (196, 196)] {
+                let left = TensorData::new((0..2 * rows * width).map(number).collect(), [2, rows, width]);
+                let right = TensorData::new(
+                    (5..5 + 2 * width * columns).map(number).collect(),
+                    [2, width, columns],
+                );
+                let expected = exact::<Flex>(&left, &right, &Default::default());
+                if exact::<Gpu>(&left, &right, &gpu) != expected {
+                    wrong.push([rows, width, columns]);
+                }
+            }
+        }
+        assert!(
+            wrong.is_empty(),
+            "wrong products of rows, width, columns: {wrong:?}"
+        );
+    }
+
+    fn exact<B: Backend>(left: &TensorData, right: &TensorData, device: &B::Device) -> Vec<f32> {
+        let [left, right] = [left, right].map(|data| Tensor::<B, 3>::from_data(data.clone(), device));
+        left.matmul(right).into_data().to_vec().expect("f32")
+    }
 }

@@ -15,6 +15,7 @@ mod mask_decoder;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
+mod other_geometry;
 mod pictures;
 mod presets;
 mod prompt_encoder;

@@ -15,8 +15,20 @@ const FRAMES: usize = 12;
 /// Height and width that prompts and masks refer to.
 const VIDEO: [usize; 2] = [72, 104];
 
+/// A session case.
+pub struct Case<'a, B: Backend> {
+    /// Its folder.
+    pub name: &'static str,
+    /// The model.
+    pub config: &'a Sam2Config,
+    /// Reads the clip as the model takes it, `[T, 3, S, S]`.
+    pub pixels: fn(&Fixture, &B::Device) -> Tensor<B, 4>,
+    /// What is asked.
+    pub steps: fn(&mut Interaction<'_, B>),
+}
+
 /// A clip, its model and what the reference said.
-struct Interaction<'a, B: Backend> {
+pub struct Interaction<'a, B: Backend> {
     fixture: Fixture,
     session: VideoSession<'a, B>,
     features: Vec<ImageFeatures<B>>,
@@ -27,7 +39,7 @@ struct Interaction<'a, B: Backend> {
     errors: Vec<f64>,
 }
 
-/// Repeats the interaction and bounds the error of every mask and score.
+/// Repeats the long interaction and bounds the error of every mask and score.
 pub fn check<B: Backend>(
     name: &'static str,
     config: &Sam2Config,
@@ -35,12 +47,23 @@ pub fn check<B: Backend>(
     device: &B::Device,
     bound: f64,
 ) {
-    let fixture = Fixture::load(name);
-    let model: Sam2<B> = fixture.load_into(config.init(device), to_checkpoint);
+    let case = Case {
+        name,
+        config,
+        pixels: |fixture, device| fixture.images("pixels", device),
+        steps: |run| run.all(),
+    };
+    check_case::<B>(&case, video, device, bound);
+}
+
+/// Repeats the case's interaction and bounds the error of every mask and score.
+pub fn check_case<B: Backend>(case: &Case<'_, B>, video: VideoConfig, device: &B::Device, bound: f64) {
+    let fixture = Fixture::load(case.name);
+    let model: Sam2<B> = fixture.load_into(case.config.init(device), to_checkpoint);
     let model = model.cache_constants();
-    let images = fixture.images::<B>("pixels", device);
-    let features = (0..FRAMES)
-        .map(|i| model.forward_image(images.clone().narrow(0, i, 1)))
+    let pixels = (case.pixels)(&fixture, device);
+    let features = (0..pixels.dims()[0])
+        .map(|i| model.forward_image(pixels.clone().narrow(0, i, 1)))
         .collect();
     let rounded = video.round_memory;
     let mut run = Interaction {
@@ -52,14 +75,14 @@ pub fn check<B: Backend>(
         bound,
         errors: Vec::new(),
     };
-    run.all();
+    (case.steps)(&mut run);
     let wobble = fixture_wobble(&run);
     assert!(
         wobble < bound,
         "the reference's own answers move by {wobble:.1e}: a bound of {bound:.0e} proves nothing"
     );
     let memories = if rounded { "bf16" } else { "f32" };
-    report(&format!("{name}, memories in {memories}"), &run.errors);
+    report(&format!("{}, memories in {memories}", case.name), &run.errors);
 }
 
 /// How far the reference's answers move when its modules' outputs move by what f32 leaves open (`session.py`).
@@ -99,7 +122,8 @@ impl<B: Backend> Interaction<'_, B> {
         self.track("final", 9..FRAMES, Direction::Forward, &[1, 3]);
     }
 
-    fn points(&mut self, name: &str, frame: usize, object: u32, prompt: PointPrompt) {
+    /// Prompts an object and compares the answer.
+    pub fn points(&mut self, name: &str, frame: usize, object: u32, prompt: PointPrompt) {
         let masks = self
             .session
             .add_points(frame, &self.features[frame], object, prompt)
@@ -119,7 +143,8 @@ impl<B: Backend> Interaction<'_, B> {
         self.close(format!("{name}.video"), masks.video_logits().narrow(0, index, 1));
     }
 
-    fn track(
+    /// Tracks over frames and compares what is said about each.
+    pub fn track(
         &mut self,
         name: &str,
         frames: impl Iterator<Item = usize>,

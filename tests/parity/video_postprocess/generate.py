@@ -6,4 +6,4 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import session
 
-session.generate("2.0", postprocess=True, occluded=False)
+session.generate("2.0", postprocess=True, occluded=())

@@ -19,7 +19,7 @@ pub fn attention<B: Backend>(
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 2, Bool>>,
 ) -> Tensor<B, 4> {
-    chunked(query, key, value, mask.map(for_all_queries), MAX_WEIGHTS)
+    attend(query, key, value, mask.map(for_all_queries))
 }
 
 /// As [`attention`], and each position attends to itself and earlier ones only.
@@ -42,13 +42,38 @@ pub fn causal_attention<B: Backend>(
     if let Some(mask) = mask {
         later = later.bool_or(for_all_queries(mask).expand([b, 1, l, l]));
     }
-    chunked(query, key, value, Some(later), MAX_WEIGHTS)
+    attend(query, key, value, Some(later))
 }
 
 /// `[B, Lk] → [B, 1, 1, Lk]`
 fn for_all_queries<B: Backend>(mask: Tensor<B, 2, Bool>) -> Tensor<B, 4, Bool> {
     let [b, lk] = mask.dims();
     mask.reshape([b, 1, 1, lk])
+}
+
+/// Attention on the backend's road; `mask` is `[B, 1, Lq, Lk]`, or `[B, 1, 1, Lk]` for all queries.
+fn attend<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: Option<Tensor<B, 4, Bool>>,
+) -> Tensor<B, 4> {
+    #[cfg(feature = "flex")]
+    let (query, key, value, mask) = match super::flex::attention(query, key, value, mask) {
+        Ok(attended) => return attended,
+        Err(inputs) => inputs,
+    };
+    plain(query, key, value, mask)
+}
+
+/// The road of every backend.
+pub(super) fn plain<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: Option<Tensor<B, 4, Bool>>,
+) -> Tensor<B, 4> {
+    chunked(query, key, value, mask, MAX_WEIGHTS)
 }
 
 /// Attention in pieces of at most `limit` weights; `mask` is `[B, 1, Lq, Lk]`, or `[B, 1, 1, Lk]` for all queries.

@@ -19,9 +19,11 @@ use burn_autodiff::{
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
+mod attention;
 mod gelu;
 mod layer_norm;
 
+pub(super) use attention::attention;
 pub(super) use gelu::gelu;
 pub(super) use layer_norm::layer_norm;
 
@@ -31,6 +33,9 @@ type AutodiffFlex = Autodiff<Flex, NoCheckpointing>;
 /// Elements one task works on: small enough to share, large enough to be worth a task.
 const CHUNK: usize = 16 * 1024;
 
+/// Independent sums in an inner loop, so that it vectorises.
+const LANES: usize = 16;
+
 /// `value` as a `T` if that is what it is, without copying.
 fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
     let mut slot = Some(value);
@@ -38,6 +43,11 @@ fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
         return Ok(found.take().expect("the slot was just filled"));
     }
     Err(slot.expect("a failed downcast leaves the slot filled"))
+}
+
+/// The tensor in its generic type again, which it had when it came.
+fn same_type<T, S>(cast: Result<T, S>) -> T {
+    cast.unwrap_or_else(|_| unreachable!("the input had this type"))
 }
 
 /// The storage behind a tensor, contiguous from its start; `None` unless it is f32.
@@ -61,4 +71,19 @@ fn wrap<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tenso
 
 fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("contiguous f32, by construction")
+}
+
+/// exp(x) for x ≤ 0; zero below f32's normal range, and not a number where x is none.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it leaves an integer in the mantissa
+    const ONE: u32 = 127 << 23;
+    let scaled = x * std::f32::consts::LOG2_E;
+    let scaled = if scaled < -126.0 { -126.0 } else { scaled };
+    let shifted = scaled + ROUND;
+    let r = (scaled - (shifted - ROUND)) * std::f32::consts::LN_2;
+    let poly = 1.0
+        + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(ONE)); // 2 to the integer
+    if x < -87.0 { 0.0 } else { poly * power }
 }

@@ -99,20 +99,6 @@ fn normal(x: f32) -> (f32, f32) {
     (if x >= 0.0 { 1.0 - tail } else { tail }, exponential)
 }
 
-/// exp(x) for x ≤ 0; zero below f32's normal range.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it leaves an integer in the mantissa
-    let scaled = (x * std::f32::consts::LOG2_E).max(-126.0);
-    let shifted = scaled + ROUND;
-    let whole = shifted - ROUND;
-    let r = (scaled - whole) * std::f32::consts::LN_2;
-    let poly = 1.0
-        + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
-    let power = f32::from_bits(((whole as i32 + 127) as u32) << 23); // 2^whole
-    if x < -87.0 { 0.0 } else { poly * power }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

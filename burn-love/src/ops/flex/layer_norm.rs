@@ -7,8 +7,6 @@ use super::*;
 
 /// Rows of one partial sum of the parameters' gradients.
 const ROWS: usize = 64;
-/// Independent sums in an inner loop, so that it vectorises.
-const LANES: usize = 16;
 
 type Inputs<B, const D: usize> = (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>);
 
@@ -49,11 +47,6 @@ pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
         OpsKind::UnTracked(prep) => prep.finish(normalised.y),
     };
     Ok(same_type(cast(wrap::<AutodiffFlex, D>(y))))
-}
-
-/// The tensor in its generic type again, which it had when it came.
-fn same_type<T, S>(cast: Result<T, S>) -> T {
-    cast.unwrap_or_else(|_| unreachable!("the input had this type"))
 }
 
 struct Normalised {

@@ -172,6 +172,8 @@ impl From<CheckpointError> for CliError {
                 .hint("name an older checkpoint in the run's file `last`, or train anew with another --out"),
             CheckpointError::Config { .. } => Self::input(error.to_string())
                 .hint("bring the run's config.toml back to these values, or train anew with another --out"),
+            CheckpointError::Rows { .. } => Self::input(error.to_string())
+                .hint("name the run's data and skip the same samples, or train anew with another --out"),
             CheckpointError::None { .. } => {
                 Self::input(error.to_string()).hint("train it first, or name the run's directory")
             }

@@ -99,7 +99,50 @@ fn bad_samples_can_be_left_out() {
     fs::remove_file(media.join("frames/3.jpg")).unwrap();
     let ended = cli(&["train", "--data", text(&data), "--dry-run", "--skip-bad-samples"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert!(ended.stderr.contains("skipped"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("3.jpg"), "{}", ended.stderr);
+    let lines = ended.stderr.lines().filter(|line| line.contains("3.jpg")).count();
+    assert!(
+        ended.stderr.contains(&format!("skipped {lines} of ")),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn damage_behind_the_headers_shows_before_training() {
+    let (_folder, data) = copy();
+    let (media, masks) = first_row(&data);
+    let mask = masks.join("00000.png");
+    let good = fs::read(&mask).unwrap();
+    let at = good.windows(4).position(|name| name == b"IDAT").unwrap() + 6;
+    let mut damaged = good.clone();
+    damaged[at] ^= 1;
+    fs::write(&mask, damaged).unwrap();
+    refused(&check(&data), &["00000.png", "damaged"]);
+    fs::write(&mask, good).unwrap();
+
+    let frame = media.join("frames/3.jpg");
+    let good = fs::read(&frame).unwrap();
+    // Tables and headers stay, and so does the end: what lies between is gone.
+    let scan = good.windows(2).position(|mark| mark == [0xff, 0xda]).unwrap();
+    fs::write(&frame, [&good[..scan], &[0xff, 0xd9]].concat()).unwrap();
+    refused(&check(&data), &["3.jpg"]);
+    fs::write(&frame, good).unwrap();
+
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(media.join("audio.wav"), spec).unwrap();
+    (0..160_000).for_each(|i| {
+        writer
+            .write_sample(if i == 70_000 { f32::NAN } else { 0.0 })
+            .unwrap()
+    });
+    writer.finalize().unwrap();
+    refused(&check(&data), &["audio.wav"]);
 }
 
 #[test]
@@ -255,19 +298,48 @@ fn overwriting_waits_until_all_inputs_were_read() {
     );
 
     let config = fs::read(out.join("config.toml")).unwrap();
+    for (set, key) in [
+        ("fusion.width=64", "fusion.width"),
+        ("train.batch_size=3", "train.batch_size"),
+        ("train.seed=9", "train.seed"),
+        ("data.include_null=false", "data.include_null"),
+    ] {
+        let ended = cli(&[
+            "train",
+            "--resume",
+            "--data",
+            text(pristine()),
+            "--out",
+            text(&out),
+            "--device",
+            "cpu",
+            "--set",
+            set,
+        ]);
+        refused(&ended, &["--set", "others", key]);
+    }
+    // Other data: a row less.
+    let (_folder, fewer) = copy();
+    let table = fs::read_to_string(fewer.join("metadata.csv")).unwrap();
+    let gone = table.lines().position(|line| line.contains(",train,")).unwrap();
+    let kept: Vec<&str> = table
+        .lines()
+        .enumerate()
+        .filter(|(i, _)| *i != gone)
+        .map(|(_, line)| line)
+        .collect();
+    fs::write(fewer.join("metadata.csv"), kept.join("\n")).unwrap();
     let ended = cli(&[
         "train",
         "--resume",
         "--data",
-        text(pristine()),
+        text(&fewer),
         "--out",
         text(&out),
         "--device",
         "cpu",
-        "--set",
-        "fusion.width=64",
     ]);
-    refused(&ended, &["--set", "another"]);
+    refused(&ended, &["rows to learn from", "found"]);
     assert_eq!(fs::read(out.join("config.toml")).unwrap(), config);
 }
 

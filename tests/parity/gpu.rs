@@ -243,6 +243,11 @@ mod wgpu {
             &gpu,
             BOUNDS.tracked,
         );
+        other_geometry::check_video::<burn_love_tests::wgpu::Gpu>(
+            other_geometry::video().with_round_memory(false),
+            &gpu,
+            BOUNDS.unrounded,
+        );
     }
 }
 

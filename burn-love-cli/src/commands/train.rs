@@ -8,11 +8,11 @@ use std::{
 
 use burn::backend::Autodiff;
 use burn_love_train::{
-    config::{Config, PRESETS, Source, differing_keys, resolve, write_config},
-    data::{RefAvs, Row, Split},
+    config::{Config, PRESETS, Source, resolve, write_config},
+    data::{RefAvs, Split},
     features::FeatureCache,
     samples::Preparer,
-    training::{RunError, TrainEvent, TrainPlan, TrainRun},
+    training::{RunError, TrainEvent, TrainPlan, TrainRun, fixed_keys},
 };
 
 use super::cache;
@@ -112,23 +112,17 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
         .chain(args.set.iter().cloned().map(Source::Set))
         .collect();
     let mut config = resolve(&sources)?;
-    if let Some(before) = before
-        && before.model != config.model
-    {
-        let keys = differing_keys(
-            &before,
-            &Config {
-                model: config.model,
-                ..before.clone()
-            },
-        );
-        let message = format!(
-            "--set: expected the model of the run that is resumed, found another: {} differ",
-            keys.join(", ")
-        );
-        return Err(
-            CliError::input(message).hint("train anew with another --out, and --init-from where it fits")
-        );
+    if let Some(before) = before {
+        let keys = fixed_keys(&before, &config);
+        if !keys.is_empty() {
+            let message = format!(
+                "--set: expected the model and the order of rows of the run that is resumed, found others: {} differ",
+                keys.join(", ")
+            );
+            return Err(
+                CliError::input(message).hint("train anew with another --out, and --init-from where it fits")
+            );
+        }
     }
     if let Some(path) = &args.init_from {
         config.weights.love.clone_from(path);
@@ -137,9 +131,12 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
 }
 
 /// `--dry-run`: what would be done as comments, above the resolved config.
-fn describe(config: &Config, data: &RefAvs, skip: &[String], device: &Device) -> Result<(), CliError> {
-    let learnt = |row: &&Row| (config.data.include_null || !row.is_null()) && !skip.contains(&row.uid);
-    let rows: Vec<&Row> = data.split(Split::Train).into_iter().filter(learnt).collect();
+fn describe(config: &Config, data: &RefAvs, skip: &[usize], device: &Device) -> Result<(), CliError> {
+    let learnt = data.rows().iter().enumerate().filter(|(index, row)| {
+        let wanted = config.data.include_null || !row.is_null();
+        row.split == Split::Train && wanted && !skip.contains(index)
+    });
+    let rows: Vec<_> = learnt.map(|(_, row)| row).collect();
     let Some(first) = rows.first() else {
         let path = data.root().into();
         return Err(RunError::NoRows { path }.into());
@@ -176,8 +173,8 @@ fn features(args: &TrainArgs, config: &Config) -> Result<Option<Arc<FeatureCache
     Ok(cache)
 }
 
-/// Checks every sample that training reads before the first step; uids of those to skip.
-pub fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
+/// Checks every sample that training reads before the first step; indices of the rows to skip.
+pub fn check(data: &RefAvs, skip: bool) -> Result<Vec<usize>, CliError> {
     let validation = data.validate(&[Split::Train, Split::Val]);
     if validation.bad.is_empty() {
         return Ok(Vec::new());
@@ -197,7 +194,9 @@ pub fn check(data: &RefAvs, skip: bool) -> Result<Vec<String>, CliError> {
     for bad in &validation.bad {
         tracing::warn!("skipped {}: {}", bad.uid, bad.error);
     }
-    Ok(validation.bad.into_iter().map(|bad| bad.uid).collect())
+    let (bad, checked) = (validation.bad.len(), validation.checked);
+    tracing::warn!("skipped {bad} of {checked} samples");
+    Ok(validation.bad.into_iter().map(|bad| bad.index).collect())
 }
 
 /// A training whose inputs were checked.
@@ -207,7 +206,7 @@ pub struct Job {
     /// The data set.
     pub data: RefAvs,
     /// Rows to leave out.
-    pub skip: Vec<String>,
+    pub skip: Vec<usize>,
     /// Where to write.
     pub out: PathBuf,
     /// Whether to go on.
@@ -248,9 +247,11 @@ impl Job {
             dashboard,
         };
         interrupt::stops(run.interrupter.clone());
-        with_backend!(device, |B, at| run
+        let trained = with_backend!(device, |B, at| run
             .train_when_ready::<Autodiff<B>, CliError>(&at, ready)
-            .map(drop))
+            .map(drop));
+        interrupt::stops_nothing();
+        trained
     }
 }
 

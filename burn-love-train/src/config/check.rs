@@ -1,5 +1,7 @@
 //! Ranges and contradictions that types do not express.
 
+use burn_love::fusion::{History, Strategy};
+
 use super::Config;
 
 /// Ranges that types do not express.
@@ -16,6 +18,8 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("fusion.layers", model.fusion.layers),
         ("fusion.seg_tokens", model.fusion.seg_tokens),
         ("fusion.heads", model.fusion.heads),
+        ("fusion.projection_width", model.fusion.projection_width),
+        ("fusion.mlp_ratio", model.fusion.mlp_ratio),
     ];
     if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
         return Err(format!("expected {key} ≥ 1, found 0"));
@@ -120,8 +124,36 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
             "expected 0 < encoders.vision.epsilon < 1, found {epsilon}"
         ));
     }
-    if train.epsilon <= 0.0 || train.dice_scale <= 0.0 {
-        return Err("expected train.epsilon and train.dice_scale > 0".into());
+    for (key, value) in [
+        ("train.epsilon", train.epsilon),
+        ("train.dice_scale", train.dice_scale),
+    ] {
+        if !(value.is_finite() && value > 0.0) {
+            return Err(format!("expected {key} to be a number > 0, found {value}"));
+        }
+    }
+    contradictions(config)
+}
+
+/// Settings that do not go together.
+fn contradictions(config: &Config) -> Result<(), String> {
+    let (train, fusion) = (&config.train, &config.model.fusion);
+    if train.lambda_bce == 0.0 && train.lambda_dice == 0.0 && train.lambda_object == 0.0 {
+        return Err(
+            "expected one of train.lambda_bce, train.lambda_dice and train.lambda_object > 0, found 0 in all"
+                .into(),
+        );
+    }
+    if fusion.history == History::Inclusive && !fusion.accumulation {
+        return Err(
+            "expected fusion.accumulation = true beside fusion.history = inclusive, found false".into(),
+        );
+    }
+    if fusion.strategy == Strategy::Mean && fusion.seg_tokens > 1 {
+        let found = fusion.seg_tokens;
+        return Err(format!(
+            "expected fusion.seg_tokens = 1 beside fusion.strategy = mean, which has no [seg], found {found}"
+        ));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use presets::{PRESETS, Preset, nano_scale};
 pub use resolve::{ConfigError, Source, differing_keys, resolve, write_config};
 
-use crate::training::WarmupType;
+use crate::training::{StepValues, WarmupType};
 
 /// Version of the config's keys; a file of another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -83,6 +83,9 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Optimizer steps between checkpoints; 0 for one at the end only.
     pub checkpoint_every: usize,
+    /// What the best checkpoint is best in at a validation: `j`, `f` or `loss`.
+    #[serde(default)]
+    pub best: BestMetric,
     /// Checkpoints kept besides the best one.
     pub keep_checkpoints: usize,
     /// Optimizer steps between validations; 0 for one per epoch.
@@ -98,6 +101,38 @@ pub struct TrainConfig {
     pub lr_scale: PartScales,
     /// Factors of the weight decay, part by part.
     pub weight_decay_scale: PartScales,
+}
+
+/// What decides which validation was the best.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BestMetric {
+    /// Mean IoU of the first frame.
+    #[default]
+    J,
+    /// Mean F-measure of the first frame.
+    F,
+    /// The loss.
+    Loss,
+}
+
+impl BestMetric {
+    /// The metric's value at a validation.
+    pub fn of(self, values: &StepValues) -> f64 {
+        match self {
+            Self::J => values.j,
+            Self::F => values.f,
+            Self::Loss => values.loss,
+        }
+    }
+
+    /// Whether a value is better than another.
+    pub fn improves(self, value: f64, best: f64) -> bool {
+        match self {
+            Self::J | Self::F => value > best,
+            Self::Loss => value < best,
+        }
+    }
 }
 
 /// A factor for each part of the model.
@@ -237,6 +272,7 @@ impl TrainConfig {
             tracked_frames: 0,
             seed: 0,
             checkpoint_every: 500,
+            best: BestMetric::J,
             keep_checkpoints: 2,
             validate_every: 0,
             overlays: 4,

@@ -430,6 +430,10 @@ mod tests {
             "eval.threshold=1.0",
             "train.min_lr=1.0",
             "train.max_skipped_in_row=0",
+            "train.epsilon=nan",
+            "train.dice_scale=inf",
+            "train.best=accuracy",
+            "fusion.mlp_ratio=0",
             "train.warmup_type=cosine",
             "train.lr_scale.fusion=-1",
             "train",
@@ -441,6 +445,28 @@ mod tests {
                 error.to_string().contains(set) || error.to_string().contains("--set"),
                 "{error}"
             );
+        }
+        for (sets, named) in [
+            (
+                &["fusion.history=inclusive", "fusion.accumulation=false"][..],
+                "fusion.history",
+            ),
+            (
+                &["fusion.strategy=mean", "fusion.seg_tokens=4"],
+                "fusion.seg_tokens",
+            ),
+            (
+                &[
+                    "train.lambda_bce=0",
+                    "train.lambda_dice=0",
+                    "train.lambda_object=0",
+                ],
+                "train.lambda_dice",
+            ),
+        ] {
+            let sets: Vec<_> = sets.iter().map(|set| Source::Set((*set).into())).collect();
+            let error = resolve(&sets).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
         }
         let preset = resolve(&[Source::Preset("papr".into())]).unwrap_err();
         assert_eq!(preset.hint().unwrap(), "did you mean `paper`?");

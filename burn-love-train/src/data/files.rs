@@ -33,7 +33,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8], expected: &str) -> Result<Dynami
     })
 }
 
-/// Reads only the size (width, height) of an image, and looks whether a JPEG or PNG has its end.
+/// Reads only the size (width, height) of an image, and looks whether a JPEG has its end and a PNG is undamaged.
 pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), DataError> {
     let file = File::open(path).map_err(|e| DataError::from_io(path, expected, e))?;
     let reader = guess(path, ImageReader::new(BufReader::new(file)))?;
@@ -48,10 +48,10 @@ pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), Data
         {
             return Err(DataError::content(path, expected, "a truncated JPEG"));
         }
-        Some(ImageFormat::Png)
-            if !ends_with(path, PNG_END).map_err(io)? && !is_whole_png(&fs::read(path).map_err(io)?) =>
-        {
-            return Err(DataError::content(path, expected, "a truncated PNG"));
+        Some(ImageFormat::Png) => {
+            if let Err(found) = check_png(&fs::read(path).map_err(io)?) {
+                return Err(DataError::content(path, expected, found));
+            }
         }
         _ => {}
     }
@@ -60,21 +60,26 @@ pub(super) fn image_size(path: &Path, expected: &str) -> Result<(u32, u32), Data
         .map_err(|error| DataError::content(path, expected, error.to_string()))
 }
 
-/// Whether a PNG reaches its end chunk; bytes behind it are allowed.
-fn is_whole_png(bytes: &[u8]) -> bool {
+/// Whether a PNG reaches its end chunk, and every chunk up to it has the checksum that it should; bytes behind it are
+/// allowed.
+fn check_png(bytes: &[u8]) -> Result<(), &'static str> {
     let mut at = PNG_SIGNATURE;
     while let Some(&[a, b, c, d]) = bytes.get(at..at + 4) {
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         let end = at.saturating_add(length).saturating_add(12); // length, name, checksum
         if end > bytes.len() {
-            return false;
+            break;
+        }
+        let (named, checksum) = bytes[at + 4..end].split_at(length + 4);
+        if crc32fast::hash(named).to_be_bytes() != checksum {
+            return Err("a damaged PNG");
         }
         if bytes[at..end] == *PNG_END {
-            return true;
+            return Ok(());
         }
         at = end;
     }
-    false
+    Err("a truncated PNG")
 }
 
 /// A size (width, height) for a message.

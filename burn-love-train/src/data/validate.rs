@@ -1,10 +1,15 @@
-//! Checks every row of some splits before any work starts on them, reading headers only.
+//! Checks every row of some splits before any work starts on them.
 
 use std::collections::HashMap;
 
 use burn_love::preprocess::Waveform;
+use rayon::prelude::*;
 
-use super::{DataError, RefAvs, Row, SoundFile, Split, files::image_size, reader::expect_size};
+use super::{
+    DataError, RefAvs, Row, SoundFile, Split,
+    files::{image_size, read_image},
+    reader::expect_size,
+};
 
 /// How much shorter than its frames' seconds a clip's sound may be.
 pub const CLIP_TOLERANCE_SECONDS: f64 = 0.5;
@@ -50,42 +55,46 @@ struct Clip {
 }
 
 impl RefAvs {
-    /// Looks at the files of every row of `splits`: frames and masks exist and have one size (from their headers), the
-    /// sound file is whole and as long as the clip.
-    ///
-    /// Pixels and samples are not decoded; a file damaged behind its header shows when it is read.
+    /// Reads the files of every row of `splits`, on all cores: frames are decoded and have one size, masks have it too
+    /// and are whole (of a PNG by its checksums), and the sound can be read and is as long as the clip.
     pub fn validate(&self, splits: &[Split]) -> Validation {
-        let mut validation = Validation::default();
-        let mut clips: HashMap<&str, Clip> = HashMap::new();
-        for (index, row) in self
+        let rows: Vec<(usize, &Row)> = self
             .rows()
             .iter()
             .enumerate()
             .filter(|(_, row)| splits.contains(&row.split))
-        {
-            validation.checked += 1;
+            .collect();
+        let firsts: HashMap<&str, &Row> = rows.iter().rev().map(|(_, row)| (row.key(), *row)).collect();
+        let clips: HashMap<&str, Clip> = firsts
+            .into_par_iter()
+            .filter_map(|(key, row)| Some((key, self.check_clip(row).ok()?)))
+            .collect();
+        let bad = rows.par_iter().filter_map(|(index, row)| {
             let clip = match clips.get(row.key()) {
                 Some(clip) => Ok(*clip),
-                None => self.check_clip(row).inspect(|clip| {
-                    clips.insert(row.key(), *clip);
-                }),
+                // Once more, for what is wrong with it.
+                None => self.check_clip(row),
             };
-            if let Err(error) = clip.and_then(|clip| self.check_masks(row, clip)) {
-                validation.bad.push(BadSample {
-                    index,
-                    uid: row.uid.clone(),
-                    error,
-                });
-            }
+            let error = clip.and_then(|clip| self.check_masks(row, clip)).err()?;
+            Some(BadSample {
+                index: *index,
+                uid: row.uid.clone(),
+                error,
+            })
+        });
+        Validation {
+            bad: bad.collect(),
+            checked: rows.len(),
         }
-        validation
     }
 
     fn check_clip(&self, row: &Row) -> Result<Clip, DataError> {
         let paths = self.frame_paths(row)?;
-        let size = image_size(&paths[0], "a decodable frame")?;
-        for path in &paths[1..] {
-            expect_size(path, "as frame 0", size, image_size(path, "a decodable frame")?)?;
+        let expected = "a decodable frame";
+        let size = image_size(&paths[0], expected)?;
+        for path in &paths {
+            expect_size(path, "as frame 0", size, image_size(path, expected)?)?;
+            read_image(path, expected)?;
         }
         let clip = Clip {
             frames: paths.len(),
@@ -110,14 +119,19 @@ impl RefAvs {
         let path = self.audio_path(row);
         let file =
             SoundFile::open(&path).map_err(|error| DataError::from_io(&path, "the clip's sound", error))?;
-        let found = Waveform::wav_seconds(file).map_err(|source| DataError::Sound {
+        let sound = |source| DataError::Sound {
             path: path.clone(),
             source,
-        })?;
+        };
+        let found = Waveform::wav_seconds(file).map_err(sound)?;
         if found + CLIP_TOLERANCE_SECONDS < seconds as f64 {
             let expected = format!("at least {seconds} s of sound, one per frame");
             return Err(DataError::content(&path, expected, format!("{found:.2} s")));
         }
-        Ok(())
+        let file =
+            SoundFile::open(&path).map_err(|error| DataError::from_io(&path, "the clip's sound", error))?;
+        Waveform::read_wav_start(file, seconds as f64)
+            .map(drop)
+            .map_err(sound)
     }
 }

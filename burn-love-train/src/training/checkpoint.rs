@@ -46,13 +46,23 @@ pub enum CheckpointError {
         /// What is wrong with it.
         found: String,
     },
-    /// The checkpoint's model is not the config's.
-    #[error("{path}: expected the model of the config, found another: {} differ", keys.join(", "), path = path.display())]
+    /// The checkpoint's model, or its order of rows, is not the config's.
+    #[error("{path}: expected a checkpoint of this config, found another's: {} differ", keys.join(", "), path = path.display())]
     Config {
         /// The checkpoint's weights.
         path: PathBuf,
         /// Keys whose values differ.
         keys: Vec<String>,
+    },
+    /// The data set has more or fewer rows to learn from than the run had.
+    #[error("{path}: expected the {expected} rows to learn from that the run began with, found {found}", path = path.display())]
+    Rows {
+        /// The data set.
+        path: PathBuf,
+        /// Rows of the run.
+        expected: usize,
+        /// Rows now.
+        found: usize,
     },
     /// There is nothing to resume.
     #[error("{path}: expected a run with a checkpoint, found none", path = path.display())]
@@ -71,14 +81,18 @@ pub struct Position {
     pub epoch: usize,
     /// Next micro-batch of that epoch.
     pub micro_batch: usize,
-    /// Best validation J so far.
-    pub best_j: Option<f64>,
+    /// Best validation so far, by the metric `train.best`.
+    #[serde(alias = "best_j")]
+    pub best: Option<f64>,
     /// Step of the newest validation.
     pub validated: Option<usize>,
     /// Steps that were not taken because a loss or gradient was not a number.
     pub skipped: usize,
     /// How many of them were the last ones.
     pub skipped_in_row: usize,
+    /// Rows of the data set that are learned from; 0 in checkpoints that do not say.
+    #[serde(default)]
+    pub rows: usize,
     /// Sums over the steps since the last line of the log.
     pub running: StepValues,
 }
@@ -158,9 +172,10 @@ impl Checkpoints {
             // A step that was resumed behind and reached again; the new files are complete already.
             remove(&target)?;
         }
+        sync_folder(&aside);
         fs::rename(&aside, &target).map_err(io(&target))?;
         sync_folder(&self.folder());
-        // `last` knows the best J, so `best` must not lag behind it.
+        // `last` knows the best value, so `best` must not lag behind it.
         if best {
             self.point("best", &name)?;
         }
@@ -217,7 +232,7 @@ impl Checkpoints {
                 },
             }
         })?;
-        check_model(&folder.join(MODEL), config)?;
+        check_config(&folder.join(MODEL), config)?;
         let path = folder.join(POSITION);
         let text = fs::read_to_string(&path).map_err(|error| CheckpointError::Record {
             path: path.clone(),
@@ -263,7 +278,10 @@ impl Checkpoints {
             self.run.join(format!(".{pointer}.partial")),
         );
         write_durably(&aside, name.as_bytes())?;
-        fs::rename(&aside, &path).map_err(io(&path))
+        fs::rename(&aside, &path).map_err(io(&path))?;
+        // Before anything that it no longer names is removed.
+        sync_folder(&self.run);
+        Ok(())
     }
 
     /// Removes all but the newest `keep` up to `newest`, and the best. Later ones are of a run that went on from a later
@@ -295,8 +313,9 @@ fn remove(folder: &Path) -> Result<(), CheckpointError> {
     fs::remove_dir_all(&aside).map_err(io(&aside))
 }
 
-/// Whether weights belong to the model of `config`; records of another would be loaded without a word.
-fn check_model(path: &Path, config: &Config) -> Result<(), CheckpointError> {
+/// Whether a checkpoint belongs to the model of `config`, whose records would otherwise be loaded without a word, and
+/// whether its position counts the same micro-batches.
+fn check_config(path: &Path, config: &Config) -> Result<(), CheckpointError> {
     let file = WeightsFile::open(path)?;
     let Some(toml) = file.config() else { return Ok(()) };
     let source = Source::Embedded {
@@ -307,17 +326,28 @@ fn check_model(path: &Path, config: &Config) -> Result<(), CheckpointError> {
         path: path.into(),
         found: error.to_string(),
     })?;
-    if of_file.model == config.model {
+    let keys = fixed_keys(&of_file, config);
+    if keys.is_empty() {
         return Ok(());
     }
-    let model = |config: &Config| Config {
-        model: config.model.clone(),
-        ..Config::nano()
-    };
     Err(CheckpointError::Config {
         path: path.into(),
-        keys: differing_keys(&model(&of_file), &model(config)),
+        keys,
     })
+}
+
+/// Keys in which two configs differ and must not, if a run of one is to go on as the other: those of the model, and those
+/// that say which rows come in which order.
+pub fn fixed_keys(one: &Config, other: &Config) -> Vec<String> {
+    let fixed = |config: &Config| {
+        let mut fixed = Config::nano();
+        fixed.model = config.model.clone();
+        fixed.data = config.data.clone();
+        fixed.train.seed = config.train.seed;
+        fixed.train.batch_size = config.train.batch_size;
+        fixed
+    };
+    differing_keys(&fixed(one), &fixed(other))
 }
 
 fn write_position(folder: &Path, position: &Position) -> Result<(), CheckpointError> {

@@ -78,7 +78,7 @@ pub enum TrainEvent {
         epoch: usize,
         /// Means over the validation rows.
         values: StepValues,
-        /// Whether J is the best so far.
+        /// Whether they are the best so far, by `train.best`.
         best: bool,
     },
     /// A checkpoint is on disk.

@@ -184,8 +184,10 @@ pub struct ValueMetric {
 /// What is known of an optimizer step and not of a micro-batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Gauge {
-    /// Norm of the gradients before clipping.
+    /// Norm of the gradients before clipping, of the last step that was taken.
     pub norm: f64,
+    /// Steps that were not taken.
+    pub skipped: usize,
     /// Rows per second.
     pub rows_per_second: f64,
     /// Resident memory of the process, in bytes.
@@ -256,6 +258,12 @@ impl ValueMetric {
     pub fn norm(gauges: &Gauges) -> Self {
         let gauges = gauges.clone();
         Self::new("Gradient norm", false, move |_| (gauges.get().norm, 1))
+    }
+
+    /// Steps that were not taken, because a loss or gradient was not a number.
+    pub fn skipped(gauges: &Gauges) -> Self {
+        let gauges = gauges.clone();
+        Self::new("Skipped steps", false, move |_| (gauges.get().skipped as f64, 1))
     }
 
     /// Rows per second.

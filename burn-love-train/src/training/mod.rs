@@ -19,7 +19,7 @@ mod surroundings;
 
 pub use batch::LoveBatch;
 pub use burn_train::Interrupter;
-pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position};
+pub use checkpoint::{CheckpointError, Checkpoints, LoveOptimizer, Position, fixed_keys};
 pub use events::{RunLog, TrainEvent};
 pub use gallery::Gallery;
 pub use gradients::average_and_clip;

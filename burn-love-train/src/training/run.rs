@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    data::{RefAvs, Row, Split},
+    data::{RefAvs, Split},
     features::{FeatureCache, ModelFeatures},
     inference::initialise,
     samples::{Preparer, SampleError},
@@ -80,8 +80,8 @@ pub struct TrainRun {
     pub config: Config,
     /// The data set.
     pub data: RefAvs,
-    /// Rows to leave out, by uid: bad samples that the user chose to skip.
-    pub skip: Vec<String>,
+    /// Rows to leave out, as indices into [`RefAvs::rows`]: bad samples that the user chose to skip.
+    pub skip: Vec<usize>,
     /// Where the run is written; exists and holds `config.toml` once it is ready.
     pub out: PathBuf,
     /// Whether to go on from the last checkpoint, or to begin where there is none yet.
@@ -126,17 +126,36 @@ impl TrainRun {
             return Err(RunError::NoRows { path }.into());
         }
         let total_steps = config.train.total_steps(train.rows.len());
+        if config.train.warmup_steps > total_steps {
+            tracing::warn!(
+                "the run has {total_steps} steps and ends before its warm-up of {} (train.warmup_steps)",
+                config.train.warmup_steps
+            );
+        }
         let checkpoints = Checkpoints::new(&self.out, config.train.keep_checkpoints);
         let resumes = self.resume && checkpoints.begun();
         let learner = self.learner::<B>(device, !resumes)?;
         let (learner, optimizer, position) = if resumes {
-            checkpoints
+            let (learner, optimizer, position) = checkpoints
                 .load(config, learner, device)
-                .map_err(RunError::from)?
+                .map_err(RunError::from)?;
+            if ![0, train.rows.len()].contains(&position.rows) {
+                let error = CheckpointError::Rows {
+                    path: self.data.root().into(),
+                    expected: position.rows,
+                    found: train.rows.len(),
+                };
+                return Err(RunError::from(error).into());
+            }
+            (learner, optimizer, position)
         } else {
             let parts = parts(&learner.model, &config.train);
             let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
-            (learner, optimizer, Position::default())
+            let position = Position {
+                rows: train.rows.len(),
+                ..Position::default()
+            };
+            (learner, optimizer, position)
         };
         if let Some(cache) = &self.features {
             let (model, trainable) = (learner.model.valid(), &config.train.trainable);
@@ -201,6 +220,7 @@ impl TrainRun {
             ))
             .metric_train_numeric(LearningRateMetric::new())
             .metric_train_numeric(ValueMetric::norm(&gauges))
+            .metric_train_numeric(ValueMetric::skipped(&gauges))
             .metric_train_numeric(ValueMetric::rows_per_second(&gauges))
             .metric_train_numeric(ValueMetric::memory(&gauges))
             .with_metric_logger(InMemoryMetricLogger::new())
@@ -230,11 +250,14 @@ impl TrainRun {
     fn rows(&self, preparer: &Preparer) -> Result<(Rows, Rows), RunError> {
         let config = &self.config;
         let rows = |split, shuffle| {
-            let keep =
-                |row: &&Row| (config.data.include_null || !row.is_null()) && !self.skip.contains(&row.uid);
+            let all = self.data.rows().iter().enumerate();
+            let kept = all.filter(|(index, row)| {
+                let wanted = config.data.include_null || !row.is_null();
+                row.split == split && wanted && !self.skip.contains(index)
+            });
             Rows {
                 data: self.data.clone(),
-                rows: self.data.split(split).into_iter().filter(keep).cloned().collect(),
+                rows: kept.map(|(_, row)| row.clone()).collect(),
                 preparer: preparer.clone(),
                 batch_size: config.train.batch_size,
                 mask_frames: 1 + config.train.tracked_frames,

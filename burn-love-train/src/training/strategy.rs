@@ -26,7 +26,7 @@ use super::{
     Checkpoints, Cursor, Gallery, Gauge, Gauges, Listener, LoveLearner, LoveOptimizer, Position, Start,
     StepValues, Stop, Surroundings, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
-use crate::{config::TrainConfig, features::FeatureCache};
+use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
 /// burn-train's components of this training.
 pub type LoveComponents<B> =
@@ -118,6 +118,8 @@ struct Loop<'a, B: AutodiffBackend> {
     stretch_rows: usize,
     /// Start of the run, and steps done then.
     began: (Instant, usize),
+    /// Norm of the gradients of the last step that was taken.
+    norm: f64,
     /// Start of the current stretch of the log, and steps done then.
     stretch: (Instant, usize),
     /// End of the last step.
@@ -161,6 +163,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<LoveComponents<B>> for StepS
             processor: components.event_processor,
             interrupter: components.interrupter,
             boundary: position,
+            norm: 0.0,
             saved: None,
             stretch_rows: 0,
             began: (now, position.step),
@@ -225,7 +228,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
                 }
             }
             if let Some(error) = self.strategy.cursors[0].take_error() {
-                return Err(Stop::Sample(error));
+                return self.lacks(error);
             }
             let epoch = self.position.epoch;
             self.processor.process_train(LearnerEvent::EndEpoch(epoch + 1));
@@ -298,12 +301,16 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.skip(value);
         } else {
             self.position.skipped_in_row = 0;
+            self.norm = norm;
             self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         }
-        self.gauge(norm, rows);
+        self.gauge(rows);
         self.stretch_rows += rows;
-        if step.is_multiple_of(config.log_every) || step == self.total_steps {
-            self.log(lr, norm);
+        // Of skipped steps alone there is nothing to tell.
+        if (step.is_multiple_of(config.log_every) || step == self.total_steps)
+            && self.position.running.rows > 0
+        {
+            self.log(lr);
         }
         self.boundary = self.position;
         match bad {
@@ -334,19 +341,20 @@ impl<B: AutodiffBackend> Loop<'_, B> {
     }
 
     /// Tells the dashboard of a step.
-    fn gauge(&mut self, norm: f64, rows: usize) {
+    fn gauge(&mut self, rows: usize) {
         let now = Instant::now();
         let seconds = now.duration_since(self.stepped).as_secs_f64();
         self.stepped = now;
         self.strategy.gauges.set(Gauge {
-            norm,
+            norm: self.norm,
+            skipped: self.position.skipped,
             rows_per_second: rows as f64 / seconds.max(f64::MIN_POSITIVE),
             memory: memory(),
         });
     }
 
     /// Tells of the steps since the last line.
-    fn log(&mut self, lr: f64, norm: f64) {
+    fn log(&mut self, lr: f64) {
         let (now, step) = (Instant::now(), self.position.step);
         let per_step = |(since, steps): (Instant, usize)| {
             now.duration_since(since).as_secs_f64() / (step - steps).max(1) as f64
@@ -359,7 +367,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             total: self.total_steps,
             epoch: self.position.epoch,
             lr,
-            norm,
+            norm: self.norm,
             values: sum.mean(),
             seconds,
             rows_per_second: std::mem::take(&mut self.stretch_rows) as f64
@@ -382,27 +390,42 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.save(false)?;
         }
         if self.interrupter.should_stop() && self.position.step < self.total_steps {
-            self.save(false)?;
-            (self.strategy.listener)(&TrainEvent::Interrupted {
-                step: self.position.step,
-            });
-            return Err(Stop::Interrupted);
+            return self.interrupted();
         }
         Ok(())
     }
 
-    /// Validates on all rows; the best J so far is saved.
+    /// Stops behind a checkpoint, because somebody asked for it.
+    fn interrupted(&mut self) -> Result<(), Stop> {
+        self.save(false)?;
+        (self.strategy.listener)(&TrainEvent::Interrupted {
+            step: self.boundary.step,
+        });
+        Err(Stop::Interrupted)
+    }
+
+    /// Stops because a sample cannot be read. What was learned since the last checkpoint is not lost.
+    fn lacks(&mut self, error: SampleError) -> Result<(), Stop> {
+        if self.boundary.step > 0 {
+            self.save(false)?;
+        }
+        Err(Stop::Sample(error))
+    }
+
+    /// Validates on all rows; the best model so far is saved.
     fn validate(&mut self, valid: &ValidLoader<LoveComponents<B>>, epoch: usize) -> Result<(), Stop> {
         if valid.num_items() == 0 {
             return Ok(());
         }
-        self.position.validated = Some(self.position.step);
-        self.boundary.validated = self.position.validated;
         let model = self.learner.valid();
         self.strategy.cursors[1].seek(0, 0);
         let mut batches = valid.iter();
         let mut sum = StepValues::default();
         while let Some(batch) = batches.next() {
+            if self.interrupter.should_stop() {
+                // Whoever resumes the run validates this step from the start.
+                return self.interrupted();
+            }
             let values = InferenceStep::step(&model, batch);
             sum.add(&values);
             let epochs = self.epochs(epoch);
@@ -410,14 +433,18 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             self.processor.process_valid(LearnerEvent::ProcessedItem(item));
         }
         if let Some(error) = self.strategy.cursors[1].take_error() {
-            return Err(Stop::Sample(error));
+            return self.lacks(error);
         }
+        self.position.validated = Some(self.position.step);
+        self.boundary.validated = self.position.validated;
         self.processor.process_valid(LearnerEvent::EndEpoch(epoch + 1));
         let values = sum.mean();
-        let best = self.position.best_j.is_none_or(|best| values.j > best);
+        let metric = self.strategy.config.best;
+        let found = metric.of(&values);
+        let best = self.position.best.is_none_or(|best| metric.improves(found, best));
         if best {
-            self.position.best_j = Some(values.j);
-            self.boundary.best_j = Some(values.j);
+            self.position.best = Some(found);
+            self.boundary.best = Some(found);
         }
         (self.strategy.listener)(&TrainEvent::Valid {
             step: self.position.step,

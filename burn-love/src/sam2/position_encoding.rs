@@ -93,7 +93,12 @@ impl<B: Backend> RandomPositionEncoding<B> {
         let matrix = self.positional_encoding_gaussian_matrix.val();
         let half = matrix.dims()[1];
         let centred = points * 2.0 - 1.0;
-        let angles = centred.reshape([b * n, 2]).matmul(matrix) * TAU;
+        // Not a product of matrices, which some GPUs compute with fewer digits than an angle of many turns needs.
+        let [x, y] = [0, 1].map(|axis| {
+            let part = centred.clone().reshape([b * n, 2]).narrow(1, axis, 1);
+            part * matrix.clone().narrow(0, axis, 1)
+        });
+        let angles = (x + y) * TAU;
         let angles = angles.reshape([b, n, half]);
         Tensor::cat(vec![angles.clone().sin(), angles.cos()], 2)
     }

@@ -28,7 +28,7 @@ const OF_MEMORY: [&str; 9] = [
     "mask_downsample.",
 ];
 
-/// A model with all its weights from a file that images need.
+/// A model with all its weights from a file, or with those that images need from a file that has no others.
 pub fn load_for_images<B: Backend>(
     config: &Sam2Config,
     path: &Path,
@@ -40,8 +40,9 @@ pub fn load_for_images<B: Backend>(
         unused: false,
     };
     let (model, report) = file.load_into(config.init::<B>(device), allow)?;
-    let is_needed = |key: &String| !OF_MEMORY.iter().any(|of_memory| key.starts_with(of_memory));
-    if report.missing.iter().any(is_needed) {
+    let is_of_memory = |key: &String| OF_MEMORY.iter().any(|of_memory| key.starts_with(of_memory));
+    let of_images = !report.applied.iter().any(is_of_memory);
+    if !report.missing.is_empty() && !(of_images && report.missing.iter().all(is_of_memory)) {
         return load(config, path, device);
     }
     Ok(model)

@@ -64,7 +64,8 @@ const MULTIMASK_MAX_POINTS: usize = 1;
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum History {
     /// What tracking onwards from the last frame, and either way from a prompted one, looks at. A refinement of a
-    /// frame that lies far from these sees the prompted frames only.
+    /// frame that lies far from these sees the prompted frames only; and where tracking begins anew at a late prompt of
+    /// one object, the others are found there from their own prompts, without what was tracked just before.
     Recent,
     /// Everything, as the reference does: memory grows with the video.
     Full,
@@ -160,7 +161,8 @@ impl<'a, B: Backend> VideoSession<'a, B> {
     /// - `features`: of one image
     ///
     /// # Errors
-    /// If the frame does not exist or the prompt is empty or not finite.
+    /// If the frame does not exist, the prompt is empty or not finite, or it refines a mask that was tracked from prompts
+    /// which were all taken back.
     pub fn add_points(
         &mut self,
         frame: usize,
@@ -171,6 +173,12 @@ impl<'a, B: Backend> VideoSession<'a, B> {
         self.check_frame(frame)?;
         check_features(features)?;
         prompt.check()?;
+        if let Ok(known) = self.index(object) {
+            let track = &self.objects[known];
+            if track.was_tracked(frame).is_some() && track.bank.conditioning_frames().next().is_none() {
+                return Err(VideoError::NoPrompt { object });
+            }
+        }
         let index = self.index_or_new(object);
         let (model, config) = (self.model, &self.config);
         let track = &mut self.objects[index];

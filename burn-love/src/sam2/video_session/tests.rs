@@ -85,6 +85,32 @@ fn bad_requests_are_errors_and_leave_the_session_as_it_was() {
 }
 
 #[test]
+fn a_refinement_without_any_prompt_left_is_refused() {
+    let model = model();
+    let features = features(&model, 3);
+    let mut session = Session::new(&model, VideoConfig::new(SIZE));
+    session.add_points(0, &features[0], 7, click(30.0)).unwrap();
+    for (frame, features) in features.iter().enumerate() {
+        session.track(frame, features, Direction::Forward).unwrap();
+    }
+    session.clear_prompts(0, 7).unwrap();
+    let refused = Err(VideoError::NoPrompt { object: 7 });
+    assert_eq!(
+        session.add_points(2, &features[2], 7, click(9.0)).map(drop),
+        refused
+    );
+    assert_eq!(session.first_prompted_frame(), None);
+    // A prompt where nothing was tracked names the object anew, and tracking settles it.
+    session.add_points(0, &features[0], 7, click(30.0)).unwrap();
+    assert_eq!(
+        session.add_points(2, &features[2], 7, click(9.0)).map(drop),
+        refused
+    );
+    session.track(0, &features[0], Direction::Forward).unwrap();
+    session.add_points(2, &features[2], 7, click(9.0)).unwrap();
+}
+
+#[test]
 fn frames_of_another_size_or_number_are_refused() {
     let model = model();
     let features = features(&model, 1);

@@ -161,7 +161,7 @@ fn a_row_that_gives_no_numbers_costs_its_steps_only() {
             _ => None,
         })
         .collect();
-    // The sentence's rows, in both epochs.
+    // The sentence's rows, in both epochs. A ReLU makes zeros of what is no number, so that it may show in gradients only.
     let count = skipped.len();
     assert!(count > 0 && count % 2 == 0 && count < steps, "{skipped:?}");
     let counted = |(i, (_, total, finite)): (usize, &(usize, usize, bool))| *total == i + 1 && !finite;

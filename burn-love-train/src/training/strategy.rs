@@ -92,9 +92,8 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 struct Window {
     /// Their summed gradients.
     grads: GradientsParams,
-    micro_batches: usize,
-    /// Their rows.
-    rows: usize,
+    /// Their values.
+    values: Vec<StepValues>,
     /// A loss among theirs that is not a number.
     spoiled: Option<f64>,
 }
@@ -186,7 +185,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         valid: ValidLoader<LoveComponents<B>>,
     ) -> Result<(), Stop> {
         let mut accumulator = GradientsAccumulator::new();
-        let (mut accumulated, mut rows) = (0, 0);
+        let mut values = Vec::new();
         // A loss of the window that is not a number.
         let mut spoiled = None;
         while self.position.step < self.total_steps {
@@ -196,7 +195,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             while self.position.step < self.total_steps
                 && let Some(batch) = batches.next()
             {
-                if accumulated == 0 {
+                if values.is_empty() {
                     // Dropout depends on seed and step, not on where a run was resumed.
                     let step = self.position.step as u64;
                     B::seed(
@@ -205,22 +204,18 @@ impl<B: AutodiffBackend> Loop<'_, B> {
                     );
                 }
                 let output = TrainStep::step(&self.learner, batch);
-                let values = output.item;
-                if values.loss.is_finite() {
+                if output.item.loss.is_finite() {
                     accumulator.accumulate(&self.learner, output.grads);
-                    self.position.running.add(&values);
-                    self.show(values, batches.progress());
+                    self.show(output.item, batches.progress());
                 } else {
-                    spoiled = Some(values.loss);
+                    spoiled = Some(output.item.loss);
                 }
-                accumulated += 1;
-                rows += values.rows;
+                values.push(output.item);
                 self.position.micro_batch += 1;
-                if accumulated == self.strategy.config.accumulation || self.ends_the_run() {
+                if values.len() == self.strategy.config.accumulation || self.ends_the_run() {
                     let window = Window {
                         grads: accumulator.grads(),
-                        micro_batches: std::mem::take(&mut accumulated),
-                        rows: std::mem::take(&mut rows),
+                        values: std::mem::take(&mut values),
                         spoiled: spoiled.take(),
                     };
                     self.optimize(window)?;
@@ -288,11 +283,10 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         let config = &self.strategy.config;
         let Window {
             mut grads,
-            micro_batches,
-            rows,
+            values,
             spoiled,
         } = window;
-        let norm = average_and_clip::<B, _>(&self.learner, &mut grads, micro_batches, config.clip_norm);
+        let norm = average_and_clip::<B, _>(&self.learner, &mut grads, values.len(), config.clip_norm);
         let lr = burn::lr_scheduler::LrScheduler::step(&mut self.schedule);
         self.position.step += 1;
         let step = self.position.step;
@@ -302,8 +296,10 @@ impl<B: AutodiffBackend> Loop<'_, B> {
         } else {
             self.position.skipped_in_row = 0;
             self.norm = norm;
+            values.iter().for_each(|values| self.position.running.add(values));
             self.learner = self.optimizer.step(lr, self.learner.clone(), grads);
         }
+        let rows = values.iter().map(|values| values.rows).sum();
         self.gauge(rows);
         self.stretch_rows += rows;
         // Of skipped steps alone there is nothing to tell.

@@ -261,12 +261,27 @@ impl<B: AutodiffBackend> Loop<'_, B> {
     fn show(&mut self, values: StepValues, progress: Progress) {
         let item = TrainingItem::new(
             values,
-            progress,
+            self.of_this_run(progress),
             self.epochs(self.position.epoch),
             Some(self.position.step + 1),
             Some(self.schedule.at(self.position.step)),
         );
         self.processor.process_train(LearnerEvent::ProcessedItem(item));
+    }
+
+    /// Progress through an epoch of which the run may take a part only.
+    fn of_this_run(&self, progress: Progress) -> Progress {
+        let all = self.strategy.config.accumulation * self.total_steps;
+        let taken = all
+            .saturating_sub(self.position.epoch * self.micro_batches)
+            .min(self.micro_batches);
+        let share = progress.items_total * taken;
+        Progress {
+            items_total: share
+                .div_ceil(self.micro_batches.max(1))
+                .max(progress.items_processed),
+            ..progress
+        }
     }
 
     fn epochs(&self, epoch: usize) -> Progress {

@@ -41,14 +41,17 @@ pub fn check<B: Backend>(device: &B::Device, bound: f64) {
     check_case::<B>(case, device, bound);
 }
 
+/// Name of each answer, whether candidates are asked for, prompt.
+pub type Asked<B> = Vec<(&'static str, bool, ImagePrompt<B>)>;
+
 /// An image predictor case.
 pub struct Case<B: Backend> {
     /// Its folder.
     pub name: &'static str,
     /// The model.
     pub config: Sam2Config,
-    /// Name of each answer, whether candidates are asked for, prompt.
-    pub prompts: fn(&Fixture, &B::Device) -> Vec<(&'static str, bool, ImagePrompt<B>)>,
+    /// What is asked.
+    pub prompts: fn(&Fixture, &B::Device) -> Asked<B>,
     /// Name and prompt of candidates that are cleaned.
     pub cleaned: Option<(&'static str, ImagePrompt<B>)>,
 }
@@ -106,7 +109,7 @@ fn sets<B: Backend>() -> ImagePrompt<B> {
 }
 
 /// The generator's prompts: name, whether candidates are asked for, prompt.
-fn prompts<B: Backend>(fixture: &Fixture, device: &B::Device) -> Vec<(&'static str, bool, ImagePrompt<B>)> {
+fn prompts<B: Backend>(fixture: &Fixture, device: &B::Device) -> Asked<B> {
     let corners = [12.0, 8.0, 90.5, 47.0];
     let earlier: Tensor<B, 4> = fixture.tensor::<B, 4>("point.low", device).narrow(1, 0, 1);
     let point = || ImagePrompt::new().with_point([100.0, 20.5], true);

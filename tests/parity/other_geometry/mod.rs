@@ -90,10 +90,7 @@ pub fn check_image<B: Backend>(device: &B::Device, bound: f64) {
     image_predictor::check_case::<B>(case, device, bound);
 }
 
-fn all_prompts<B: Backend>(
-    fixture: &Fixture,
-    device: &B::Device,
-) -> Vec<(&'static str, bool, ImagePrompt<B>)> {
+fn all_prompts<B: Backend>(fixture: &Fixture, device: &B::Device) -> image_predictor::Asked<B> {
     let earlier: Tensor<B, 4> = fixture.tensor("image.click.low", device);
     let earlier = earlier.narrow(1, 0, 1);
     let boxes = ImagePrompt::new()

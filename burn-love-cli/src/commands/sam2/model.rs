@@ -41,11 +41,13 @@ pub fn load_for_images<B: Backend>(
     };
     let (model, report) = file.load_into(config.init::<B>(device), allow)?;
     let is_of_memory = |key: &String| OF_MEMORY.iter().any(|of_memory| key.starts_with(of_memory));
-    let of_images = !report.applied.iter().any(is_of_memory);
-    if !report.missing.is_empty() && !(of_images && report.missing.iter().all(is_of_memory)) {
-        return load(config, path, device);
+    let has_memory = report.applied.iter().any(is_of_memory);
+    let lacks_memory_only = !has_memory && report.missing.iter().all(is_of_memory);
+    if report.missing.is_empty() || lacks_memory_only {
+        Ok(model)
+    } else {
+        load(config, path, device)
     }
-    Ok(model)
 }
 
 /// A model with all its weights from a file.

@@ -116,7 +116,7 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
         let keys = fixed_keys(&before, &config);
         if !keys.is_empty() {
             let message = format!(
-                "--set: expected the model and the order of rows of the run that is resumed, found others: {} differ",
+                "--set: expected the model, the order of rows and the metric of the run that is resumed, found others: {} differ",
                 keys.join(", ")
             );
             return Err(

@@ -337,7 +337,7 @@ fn check_config(path: &Path, config: &Config) -> Result<(), CheckpointError> {
 }
 
 /// Keys in which two configs differ and must not, if a run of one is to go on as the other: those of the model, and those
-/// that say which rows come in which order.
+/// that say which rows come in which order or what the best validation is best in.
 pub fn fixed_keys(one: &Config, other: &Config) -> Vec<String> {
     let fixed = |config: &Config| {
         let mut fixed = Config::nano();
@@ -345,6 +345,7 @@ pub fn fixed_keys(one: &Config, other: &Config) -> Vec<String> {
         fixed.data = config.data.clone();
         fixed.train.seed = config.train.seed;
         fixed.train.batch_size = config.train.batch_size;
+        fixed.train.best = config.train.best;
         fixed
     };
     differing_keys(&fixed(one), &fixed(other))

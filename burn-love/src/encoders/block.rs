@@ -110,17 +110,16 @@ impl<B: Backend> EncoderBlock<B> {
     fn attention(&self, x: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
         let [b, l, d] = x.dims();
         let split = |x: Tensor<B, 3>| x.reshape([b, l, self.heads, d / self.heads]).swap_dims(1, 2);
-        let query = split(self.query.forward(x.clone())); // [B, heads, L, D/heads]
-        let key = split(self.key.forward(x.clone()));
-        let value = split(self.value.forward(x));
+        let query = split(ops::linear(&self.query, x.clone())); // [B, heads, L, D/heads]
+        let key = split(ops::linear(&self.key, x.clone()));
+        let value = split(ops::linear(&self.value, x));
         let attention = if self.causal {
             ops::causal_attention
         } else {
             ops::attention
         };
         let x = attention(query, key, value, padding);
-        self.attention_output
-            .forward(x.swap_dims(1, 2).reshape([b, l, d]))
+        ops::linear(&self.attention_output, x.swap_dims(1, 2).reshape([b, l, d]))
     }
 
     fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -129,7 +128,7 @@ impl<B: Backend> EncoderBlock<B> {
         } else {
             ops::gelu
         };
-        self.dropout
-            .forward(self.output.forward(gelu(self.intermediate.forward(x))))
+        let hidden = gelu(ops::linear(&self.intermediate, x));
+        self.dropout.forward(ops::linear(&self.output, hidden))
     }
 }

@@ -10,7 +10,7 @@ use burn::{
 };
 
 use super::{EncoderBlock, EncoderBlockConfig, TextConfig, TextEncoder, TokenBatch};
-use crate::ops::{LayerNorm, LayerNormConfig};
+use crate::ops::{LayerNorm, LayerNormConfig, add_to_each};
 
 /// Added to the norms' variances.
 const EPSILON: f64 = 1e-5;
@@ -67,7 +67,8 @@ impl<B: Backend> ClipText<B> {
         let TokenBatch { input_ids, padding } = tokens;
         let [_, l] = input_ids.dims();
         let positions = self.embeddings.position_embedding.weight.val().narrow(0, 0, l);
-        let mut x = self.embeddings.token_embedding.forward(input_ids) + positions.unsqueeze();
+        let x = self.embeddings.token_embedding.forward(input_ids);
+        let mut x = add_to_each(x, positions.unsqueeze());
         for layer in &self.layers {
             x = layer.forward(x, Some(padding.clone()));
         }

@@ -15,7 +15,7 @@ use burn::{
 };
 
 use super::{EncoderBlock, EncoderBlockConfig, VisionConfig, VisionEncoder, VisionFeatures};
-use crate::ops::{LayerNorm, LayerNormConfig};
+use crate::ops::{LayerNorm, LayerNormConfig, add_to_each, conv2d_channels_last};
 
 /// Patches and positions.
 #[derive(Module, Debug)]
@@ -68,13 +68,13 @@ impl<B: Backend> ClipVision<B> {
     /// - `pixels`: `[N, 3, H, W]`, of the configured size; output: `[N, 1 + P, D]`
     pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
         let [n, ..] = pixels.dims();
-        let patches = self.embeddings.patch_embedding.forward(pixels);
-        let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2); // NDhw → NPD
+        let pixels = pixels.permute([0, 2, 3, 1]); // NCHW → NHWC
+        let patches = conv2d_channels_last(&self.embeddings.patch_embedding, pixels).flatten::<3>(1, 2); // [N, P, D]
         let d = patches.dims()[2];
         let class = self.embeddings.class_embedding.val().reshape([1, 1, d]);
         let positions = self.embeddings.position_embedding.weight.val().unsqueeze();
-        let x = Tensor::cat(vec![class.expand([n, 1, d]), patches], 1) + positions;
-        let mut x = self.pre_layrnorm.forward(x);
+        let x = Tensor::cat(vec![class.expand([n, 1, d]), patches], 1);
+        let mut x = self.pre_layrnorm.forward(add_to_each(x, positions));
         for layer in &self.layers {
             x = layer.forward(x, None);
         }

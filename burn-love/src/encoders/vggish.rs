@@ -10,7 +10,6 @@ use burn::{
     nn::{
         Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
-        pool::{MaxPool2d, MaxPool2dConfig},
     },
     prelude::*,
     tensor::activation::relu,
@@ -18,6 +17,7 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::AudioEncoder;
+use crate::ops::{conv2d_channels_last, linear, max_pool_channels_last};
 
 /// Examples embedded at a time: the first layer's output is 1.5 MiB for each at full size, and no buffer should come near
 /// the 128 MiB that a WebGPU device must allow.
@@ -121,7 +121,6 @@ impl VggishConfig {
             fc1_1: linear(flat, self.hidden),
             fc1_2: linear(self.hidden, self.hidden),
             fc2: linear(self.hidden, self.embedding),
-            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
             last_relu: self.last_relu,
             pproc: self
                 .postprocess
@@ -151,8 +150,6 @@ pub struct Vggish<B: Backend> {
     pub fc1_2: Linear<B>,
     /// Embedding.
     pub fc2: Linear<B>,
-    /// Halves height and width behind each stage.
-    pub pool: MaxPool2d,
     /// Whether the embedding goes through a ReLU.
     #[module(skip)]
     pub last_relu: bool,
@@ -167,15 +164,15 @@ impl<B: Backend> Vggish<B> {
     /// - `log_mel`: `[N, 96, 64]`
     /// - output: `[N, 128]`; whole numbers of 0 to 255 where it is post-processed
     pub fn forward(&self, log_mel: Tensor<B, 3>) -> Tensor<B, 2> {
-        let x = log_mel.unsqueeze_dim(1); // [N, 1, 96, 64]
-        let x = self.pool.forward(relu(self.conv1.forward(x)));
-        let x = self.pool.forward(relu(self.conv2.forward(x)));
-        let x = relu(self.conv3_2.forward(relu(self.conv3_1.forward(x))));
-        let x = self.pool.forward(x);
-        let x = relu(self.conv4_2.forward(relu(self.conv4_1.forward(x))));
-        let x = self.pool.forward(x).permute([0, 2, 3, 1]); // NCHW → NHWC
-        let x = relu(self.fc1_1.forward(x.flatten::<2>(1, 3)));
-        let x = self.fc2.forward(relu(self.fc1_2.forward(x)));
+        let conv = |layer: &Conv2d<B>, x: Tensor<B, 4>| relu(conv2d_channels_last(layer, x));
+        let pool = |x: Tensor<B, 4>| max_pool_channels_last(x, 2);
+        let x = log_mel.unsqueeze_dim(3); // [N, 96, 64, 1]
+        let x = pool(conv(&self.conv1, x));
+        let x = pool(conv(&self.conv2, x));
+        let x = pool(conv(&self.conv3_2, conv(&self.conv3_1, x)));
+        let x = pool(conv(&self.conv4_2, conv(&self.conv4_1, x))); // [N, 6, 4, 8·C]
+        let x = relu(linear(&self.fc1_1, x.flatten::<2>(1, 3)));
+        let x = linear(&self.fc2, relu(linear(&self.fc1_2, x)));
         let x = if self.last_relu { relu(x) } else { x };
         match &self.pproc {
             Some(pproc) => pproc.forward(x),

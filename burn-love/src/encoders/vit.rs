@@ -9,7 +9,7 @@ use burn::{
 };
 
 use super::{EncoderBlock, EncoderBlockConfig, VisionConfig, VisionEncoder, VisionFeatures};
-use crate::ops::{LayerNorm, LayerNormConfig};
+use crate::ops::{LayerNorm, LayerNormConfig, add_to_each, conv2d_channels_last};
 
 /// Patches and positions.
 #[derive(Module, Debug)]
@@ -56,11 +56,12 @@ impl<B: Backend> Vit<B> {
     /// - `pixels`: `[N, 3, H, W]`, of the configured size; output: `[N, 1 + P, D]`
     pub fn forward(&self, pixels: Tensor<B, 4>) -> Tensor<B, 3> {
         let [n, ..] = pixels.dims();
-        let patches = self.embeddings.projection.forward(pixels);
-        let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2); // NDhw → NPD
+        let pixels = pixels.permute([0, 2, 3, 1]); // NCHW → NHWC
+        let patches = conv2d_channels_last(&self.embeddings.projection, pixels).flatten::<3>(1, 2); // [N, P, D]
         let d = patches.dims()[2];
         let cls = self.embeddings.cls_token.val().expand([n, 1, d]);
-        let mut x = Tensor::cat(vec![cls, patches], 1) + self.embeddings.position_embeddings.val();
+        let x = Tensor::cat(vec![cls, patches], 1);
+        let mut x = add_to_each(x, self.embeddings.position_embeddings.val());
         for layer in &self.layers {
             x = layer.forward(x, None);
         }

@@ -6,6 +6,8 @@ use burn::{
     tensor::activation::relu,
 };
 
+use crate::ops::linear;
+
 /// Widths of a [`Projection`].
 #[derive(Config, Debug)]
 pub struct ProjectionConfig {
@@ -42,6 +44,6 @@ impl<B: Backend> Projection<B> {
     /// # Shapes
     /// - `x`: `[.., from]`; output: `[.., to]`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        self.fc2.forward(relu(self.fc1.forward(x)))
+        linear(&self.fc2, relu(linear(&self.fc1, x)))
     }
 }

@@ -20,12 +20,21 @@ use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
 mod attention;
+mod conv;
 mod gelu;
 mod layer_norm;
+mod linear;
+mod matrix;
+mod permute;
+mod rotate;
 
 pub(super) use attention::attention;
+pub(super) use conv::{conv1x1, conv2d_channels_last, max_pool_channels_last};
 pub(super) use gelu::gelu;
 pub(super) use layer_norm::layer_norm;
+pub(super) use linear::linear;
+pub(super) use permute::permute;
+pub(super) use rotate::rotate_pairs;
 
 /// The CPU backend with autodiff, as training uses it.
 type AutodiffFlex = Autodiff<Flex, NoCheckpointing>;
@@ -59,6 +68,15 @@ fn contiguous(tensor: FlexTensor) -> Option<FlexTensor> {
             tensor.to_contiguous()
         }
     })
+}
+
+/// The tensor with strides that a product can follow.
+fn positive(tensor: FlexTensor) -> FlexTensor {
+    if tensor.layout().has_positive_strides() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {

@@ -122,8 +122,15 @@ impl<B: Backend> LayerNorm2d<B> {
     /// - `x`, output: `[B, C, H, W]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let x = x.permute([0, 2, 3, 1]); // BCHW → BHWC
-        let x = layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon);
-        x.permute([0, 3, 1, 2]) // BHWC → BCHW
+        self.forward_channels_last(x).permute([0, 3, 1, 2]) // BHWC → BCHW
+    }
+
+    /// As [`forward`](Self::forward), for channels-last maps.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[B, H, W, C]`
+    pub fn forward_channels_last(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 }
 

@@ -3,19 +3,29 @@
 //! Signatures are plain `B: Backend`. Inside, a known backend may take a faster road (feature `flex`: the CPU
 //! backend, with and without autodiff); each fast road is tested against the plain one.
 
+mod add;
 mod attention;
 mod constants;
+mod conv;
 mod gelu;
 mod layer_norm;
+mod linear;
+mod permute;
 mod resize;
+mod rotate;
 mod round;
 
 #[cfg(feature = "flex")]
 mod flex;
 
+pub use add::add_to_each;
 pub use attention::{attention, causal_attention};
 pub use constants::constant;
+pub use conv::{conv1x1, conv2d_channels_last, max_pool_channels_last};
 pub use gelu::{gelu, quick_gelu};
 pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig, layer_norm};
+pub use linear::linear;
+pub use permute::{contiguous, permute};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};
+pub use rotate::rotate_pairs;
 pub use round::round_to_bf16;

@@ -9,8 +9,8 @@ use burn::{
     prelude::*,
 };
 
-use super::{mlp::linear, rope::RotaryTable};
-use crate::ops::attention;
+use super::rope::RotaryTable;
+use crate::ops::{attention, linear};
 
 /// Sizes of an [`Attention`].
 #[derive(Config, Debug)]

@@ -10,6 +10,7 @@ use burn::{
 };
 
 use super::hiera::{Hiera, HieraConfig};
+use crate::ops::{contiguous, conv1x1};
 
 /// Choices of an [`FpnNeck`].
 #[derive(Config, Debug, PartialEq)]
@@ -84,7 +85,7 @@ impl<B: Backend> FpnNeck<B> {
         assert_eq!(maps.len(), self.convs.len(), "one map per level");
         let mut out: Vec<Tensor<B, 4>> = Vec::with_capacity(maps.len());
         for ((level, map), lateral) in maps.into_iter().enumerate().rev().zip(&self.convs) {
-            let map = lateral.conv.forward(map);
+            let map = conv1x1(&lateral.conv, map);
             let fused = match out.last() {
                 Some(coarser) if self.top_down_levels.contains(&level) => map + upsample(coarser.clone()),
                 _ => map,
@@ -143,7 +144,6 @@ impl<B: Backend> NeckFeatures<B> {
 /// - output: `[B, C, 2H, 2W]`
 fn upsample<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
     let [b, c, h, w] = x.dims();
-    x.reshape([b * c, h, 1, w, 1])
-        .expand([b * c, h, 2, w, 2])
-        .reshape([b, c, 2 * h, 2 * w])
+    let x = x.reshape([b * c, h, 1, w, 1]).expand([b * c, h, 2, w, 2]);
+    contiguous(x).reshape([b, c, 2 * h, 2 * w])
 }

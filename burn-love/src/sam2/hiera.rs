@@ -14,7 +14,7 @@ use burn::{
 };
 
 use super::hiera_block::{HieraBlock, HieraBlockConfig};
-use crate::ops::resize_bicubic;
+use crate::ops::{add_to_each, conv2d_channels_last, permute, resize_bicubic};
 
 /// Pixels per token side after the patch embedding.
 pub const PATCH_STRIDE: usize = 4;
@@ -129,9 +129,10 @@ impl<B: Backend> Hiera<B> {
     /// - `images`: `[B, 3, H, W]`, normalised pixels
     /// - output `i`: `[B, C·2ⁱ, H / 2ⁱ⁺², W / 2ⁱ⁺²]`
     pub fn forward(&self, images: Tensor<B, 4>) -> Vec<Tensor<B, 4>> {
-        let x = self.patch_embed.proj.forward(images).permute([0, 2, 3, 1]); // BCHW → BHWC
+        let images = images.permute([0, 2, 3, 1]); // BCHW → BHWC
+        let x = conv2d_channels_last(&self.patch_embed.proj, images);
         let [_, h, w, _] = x.dims();
-        let mut x = x + self.position_embedding([h, w]);
+        let mut x = add_to_each(x, self.position_embedding([h, w]));
         let mut maps = Vec::with_capacity(self.stage_ends.len());
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x);
@@ -174,6 +175,6 @@ impl<B: Backend> Hiera<B> {
             .reshape([c, 1, wh, 1, ww])
             .expand([c, h / wh, wh, w / ww, ww])
             .reshape([1, c, h, w]);
-        (resize_bicubic(background, size) + tiled).permute([0, 2, 3, 1]) // BCHW → BHWC
+        permute(resize_bicubic(background, size) + tiled, [0, 2, 3, 1]) // BCHW → BHWC
     }
 }

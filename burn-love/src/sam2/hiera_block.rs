@@ -7,11 +7,12 @@ use burn::{
     module::Module,
     nn::{Linear, LinearConfig},
     prelude::*,
-    tensor::module::max_pool2d,
 };
 
-use super::mlp::{Activation, Mlp, MlpConfig, linear};
-use crate::ops::{LayerNorm, LayerNormConfig, attention};
+use super::mlp::{Activation, Mlp, MlpConfig};
+use crate::ops::{
+    LayerNorm, LayerNormConfig, attention, contiguous, linear, max_pool_channels_last, permute,
+};
 
 /// Sizes of a [`HieraBlock`].
 #[derive(Config, Debug)]
@@ -97,22 +98,21 @@ impl<B: Backend> HieraAttention<B> {
         let [_, joint] = self.qkv.weight.dims();
         let (width, length) = (joint / 3, h * w);
         let head = width / self.heads;
-        let qkv = linear(&self.qkv, x)
-            .reshape([n, length, 3, self.heads, head])
-            .permute([2, 0, 3, 1, 4]); // [3, N, heads, H·W, head]
-        let part = |i: usize| {
-            let part = qkv.clone().narrow(0, i, 1);
-            part.reshape([n, self.heads, length, head])
+        let qkv = linear(&self.qkv, x); // [N, H, W, 3·C_out]
+        let heads = qkv
+            .clone()
+            .reshape([n, length, 3 * self.heads, head])
+            .swap_dims(1, 2);
+        let part = |i: usize| heads.clone().narrow(1, i * self.heads, self.heads); // [N, heads, H·W, head]
+        let (k, v) = (part(1), part(2));
+        let (q, [h, w]) = if self.pool == 1 {
+            (part(0), [h, w])
+        } else {
+            let grid = max_pool_channels_last(qkv.narrow(3, 0, width), self.pool);
+            let [_, h, w, _] = grid.dims();
+            let q = grid.reshape([n, h * w, self.heads, head]).swap_dims(1, 2);
+            (q, [h, w])
         };
-        let (mut q, k, v) = (part(0), part(1), part(2));
-        let (mut h, mut w) = (h, w);
-        if self.pool > 1 {
-            // Pooling is per channel, so the heads may lie in the batch dimension.
-            let grid = q.reshape([n * self.heads, h, w, head]);
-            let grid = pool_grid(grid, self.pool);
-            [h, w] = [grid.dims()[1], grid.dims()[2]];
-            q = grid.reshape([n, self.heads, h * w, head]);
-        }
         let out = attention(q, k, v, None); // [N, heads, H'·W', head]
         let out = out.swap_dims(1, 2).reshape([n, h, w, width]);
         linear(&self.proj, out)
@@ -130,7 +130,8 @@ impl<B: Backend> HieraBlock<B> {
         let pool = self.attn.pool;
         let normed = self.norm1.forward(x.clone());
         let shortcut = match &self.proj {
-            Some(proj) => pool_grid(linear(proj, normed.clone()), pool),
+            Some(proj) if pool > 1 => max_pool_channels_last(linear(proj, normed.clone()), pool),
+            Some(proj) => linear(proj, normed.clone()),
             None => x,
         };
 
@@ -149,16 +150,6 @@ impl<B: Backend> HieraBlock<B> {
     }
 }
 
-/// Max pooling of a channels-last grid; an odd last row or column is dropped.
-fn pool_grid<B: Backend>(x: Tensor<B, 4>, stride: usize) -> Tensor<B, 4> {
-    if stride == 1 {
-        return x;
-    }
-    let side = [stride, stride];
-    let x = x.permute([0, 3, 1, 2]); // BHWC → BCHW
-    max_pool2d(x, side, side, [0, 0], [1, 1], false).permute([0, 2, 3, 1]) // BCHW → BHWC
-}
-
 /// Cuts a grid into windows, zero-padding it at the bottom and at the right.
 ///
 /// # Shapes
@@ -175,8 +166,8 @@ fn window_partition<B: Backend>(x: Tensor<B, 4>, window: usize) -> Tensor<B, 4> 
     if columns == 1 {
         return x.reshape([b * rows, window, window, c]);
     }
-    x.reshape([b, rows, window, columns, window, c])
-        .permute([0, 1, 3, 2, 4, 5]) // [B, rows, columns, window, window, C]
+    let x = x.reshape([b, rows, window, columns, window, c]);
+    permute(x, [0, 1, 3, 2, 4, 5]) // [B, rows, columns, window, window, C]
         .reshape([b * rows * columns, window, window, c])
 }
 
@@ -197,14 +188,13 @@ fn window_unpartition<B: Backend>(
     let grid = if columns == 1 {
         windows.reshape([batch, hp, wp, c])
     } else {
-        windows
-            .reshape([batch, rows, columns, h, w, c])
-            .permute([0, 1, 3, 2, 4, 5]) // [B, rows, h, columns, w, C]
+        let windows = windows.reshape([batch, rows, columns, h, w, c]);
+        permute(windows, [0, 1, 3, 2, 4, 5]) // [B, rows, h, columns, w, C]
             .reshape([batch, hp, wp, c])
     };
     if padded == size {
         grid
     } else {
-        grid.slice([0..batch, 0..size[0], 0..size[1]])
+        contiguous(grid.slice([0..batch, 0..size[0], 0..size[1]]))
     }
 }

@@ -18,7 +18,7 @@ use super::{
     mlp::{Mlp, MlpConfig},
     two_way_transformer::{TokensAndImage, TwoWayTransformer, TwoWayTransformerConfig},
 };
-use crate::ops::{LayerNorm, LayerNormConfig, gelu};
+use crate::ops::{LayerNorm, LayerNormConfig, conv1x1, gelu, permute};
 
 /// Sizes and choices of a [`MaskDecoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -187,8 +187,8 @@ impl<B: Backend> MaskDecoder<B> {
     /// Projects the neck's fine maps: once per image, however many prompts follow.
     pub fn high_res_features(&self, neck: &NeckFeatures<B>) -> HighResFeatures<B> {
         HighResFeatures {
-            stride4: self.conv_s0.forward(neck.stride4.clone()),
-            stride8: self.conv_s1.forward(neck.stride8.clone()),
+            stride4: conv1x1(&self.conv_s0, neck.stride4.clone()),
+            stride8: conv1x1(&self.conv_s1, neck.stride8.clone()),
         }
     }
 
@@ -277,9 +277,9 @@ impl<B: Backend> MaskDecoder<B> {
 
         let up = &self.output_upscaling;
         let image = out.image.reshape([b, h, w, width]);
-        let image = double(&up.conv1, image) + high_res.stride8.permute([0, 2, 3, 1]); // BCHW → BHWC
+        let image = double(&up.conv1, image) + permute(high_res.stride8, [0, 2, 3, 1]); // BCHW → BHWC
         let image = gelu(up.norm.forward(image));
-        let image = double(&up.conv2, image) + high_res.stride4.permute([0, 2, 3, 1]); // BCHW → BHWC
+        let image = double(&up.conv2, image) + permute(high_res.stride4, [0, 2, 3, 1]); // BCHW → BHWC
         let image = gelu(image); // [B, 4h, 4w, D/8]
 
         let weights = self
@@ -355,9 +355,8 @@ fn double<B: Backend>(conv: &ConvTranspose2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4
     let weight = conv.weight.val(); // [C, C_out, 2, 2]
     let out = weight.dims()[1];
     let blocks = x.reshape([b * h * w, c]).matmul(weight.reshape([c, out * 4]));
-    let grid = blocks
-        .reshape([b, h, w, out, 2, 2])
-        .permute([0, 1, 4, 2, 5, 3]) // [B, H, 2, W, 2, C_out]
+    let blocks = blocks.reshape([b, h, w, out, 2, 2]);
+    let grid = permute(blocks, [0, 1, 4, 2, 5, 3]) // [B, H, 2, W, 2, C_out]
         .reshape([b, 2 * h, 2 * w, out]);
     match &conv.bias {
         Some(bias) => grid + bias.val().unsqueeze(),

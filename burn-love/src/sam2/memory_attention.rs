@@ -12,10 +12,9 @@ use burn::{
 
 use super::{
     attention::{Attention, AttentionConfig, AttentionInput},
-    mlp::linear,
     rope::RotaryTable,
 };
-use crate::ops::{LayerNorm, LayerNormConfig};
+use crate::ops::{LayerNorm, LayerNormConfig, linear};
 
 /// Sizes of a [`MemoryAttention`].
 #[derive(Config, Debug, PartialEq)]

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use burn::prelude::*;
 
-use super::{
-    config::MemoryConfig, memory_attention::Memories, mlp::linear, model::Sam2, position_encoding::line_sine,
-};
+use super::{config::MemoryConfig, memory_attention::Memories, model::Sam2, position_encoding::line_sine};
+use crate::ops::linear;
 
 /// What is kept of one frame.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use burn::{
     prelude::*,
 };
 
-use super::{config::EMBEDDING_STRIDE, mlp::linear};
-use crate::ops::{LayerNorm2d, LayerNorm2dConfig, gelu};
+use super::config::EMBEDDING_STRIDE;
+use crate::ops::{LayerNorm2d, LayerNorm2dConfig, conv2d_channels_last, gelu, linear};
 
 /// Sizes of a [`MemoryEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -150,13 +150,13 @@ impl<B: Backend> MaskDownSampler<B> {
     /// Brings a mask to the embedding's grid.
     ///
     /// # Shapes
-    /// - `mask`: `[B, 1, 16·H, 16·W]`
-    /// - output: `[B, D, H, W]`
+    /// - `mask`: `[B, 16·H, 16·W, 1]`
+    /// - output: `[B, H, W, D]`
     pub fn forward(&self, mask: Tensor<B, 4>) -> Tensor<B, 4> {
         self.encoder.iter().fold(mask, |x, step| {
-            let x = step.conv.forward(x);
+            let x = conv2d_channels_last(&step.conv, x);
             match &step.norm {
-                Some(norm) => gelu(norm.forward(x)),
+                Some(norm) => gelu(norm.forward_channels_last(x)),
                 None => x,
             }
         })
@@ -167,13 +167,13 @@ impl<B: Backend> FuserBlock<B> {
     /// Refines a map.
     ///
     /// # Shapes
-    /// - `x`, output: `[B, C, H, W]`
+    /// - `x`, output: `[B, H, W, C]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let branch = self.norm.forward(self.dwconv.forward(x.clone()));
-        let branch = branch.permute([0, 2, 3, 1]); // BCHW → BHWC
+        let branch = conv2d_channels_last(&self.dwconv, x.clone());
+        let branch = self.norm.forward_channels_last(branch);
         let branch = gelu(linear(&self.pwconv1, branch)); // [B, H, W, 4C]
         let branch = linear(&self.pwconv2, branch) * self.gamma.val().unsqueeze();
-        x + branch.permute([0, 3, 1, 2]) // BHWC → BCHW
+        x + branch
     }
 }
 
@@ -185,11 +185,13 @@ impl<B: Backend> MemoryEncoder<B> {
     /// - `mask`: `[B, 1, 16·H, 16·W]`
     /// - output: `[B, C, H, W]`
     pub fn forward(&self, embedding: Tensor<B, 4>, mask: Tensor<B, 4>) -> Tensor<B, 4> {
-        let x = self.pix_feat_proj.forward(embedding) + self.mask_downsampler.forward(mask);
+        let [embedding, mask] = [embedding, mask].map(|x| x.permute([0, 2, 3, 1])); // BCHW → BHWC
+        let x = conv2d_channels_last(&self.pix_feat_proj, embedding) + self.mask_downsampler.forward(mask);
         let x = self.fuser.layers.iter().fold(x, |x, block| block.forward(x));
-        match &self.out_proj {
-            Some(proj) => proj.forward(x),
+        let x = match &self.out_proj {
+            Some(proj) => conv2d_channels_last(proj, x),
             None => x,
-        }
+        };
+        x.permute([0, 3, 1, 2]) // BHWC → BCHW
     }
 }

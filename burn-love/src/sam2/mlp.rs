@@ -9,7 +9,7 @@ use burn::{
     tensor::activation::{relu, sigmoid},
 };
 
-use crate::ops::gelu;
+use crate::ops::{gelu, linear};
 
 /// Activation between the layers of an [`Mlp`].
 #[derive(Config, Debug, PartialEq, Copy)]
@@ -88,7 +88,7 @@ impl<B: Backend> Mlp<B> {
                     Activation::Gelu => gelu(x),
                 };
             }
-            x = layer.forward(x);
+            x = linear(layer, x);
         }
         if self.sigmoid_output {
             x = sigmoid(x);
@@ -96,18 +96,4 @@ impl<B: Backend> Mlp<B> {
         dims[D - 1] = x.dims()[1];
         x.reshape(dims)
     }
-}
-
-/// Applies `layer` to the last dimension as one matrix product over all rows: a batched product would
-/// broadcast the weight, and its gradient would be one matrix per batch element.
-///
-/// # Shapes
-/// - `x`: `[…, input]`
-/// - output: `[…, output]`
-pub(crate) fn linear<B: Backend, const D: usize>(layer: &Linear<B>, x: Tensor<B, D>) -> Tensor<B, D> {
-    let mut dims = x.dims();
-    let [input, output] = layer.weight.dims();
-    let rows = x.shape().num_elements() / input;
-    dims[D - 1] = output;
-    layer.forward(x.reshape([rows, input])).reshape(dims)
 }

@@ -25,7 +25,7 @@ use super::{
     prompt_encoder::{PromptEmbeddings, PromptEncoder},
     rope::RotaryTable,
 };
-use crate::ops::{resize_bilinear, resize_bilinear_antialias};
+use crate::ops::{permute, resize_bilinear, resize_bilinear_antialias};
 
 /// Logit of every pixel of a frame in which the object is not.
 pub const NO_OBJECT_LOGIT: f64 = -1024.0;
@@ -409,7 +409,7 @@ impl<B: Backend> SamHeadsOutput<B> {
 /// - output: `[B, H·W, C]`
 pub(super) fn map_to_rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 3> {
     let [b, c, h, w] = map.dims();
-    map.reshape([b, c, h * w]).swap_dims(1, 2)
+    permute(map.reshape([b, c, h * w]), [0, 2, 1])
 }
 
 #[cfg(test)]

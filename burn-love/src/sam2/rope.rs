@@ -6,6 +6,8 @@
 
 use burn::{module::Module, prelude::*};
 
+use crate::ops::rotate_pairs;
+
 /// Cosines and signed sines of one grid's positions. It holds no weights.
 #[derive(Module, Debug)]
 pub struct RotaryTable<B: Backend> {
@@ -48,25 +50,13 @@ impl<B: Backend> RotaryTable<B> {
     /// # Shapes
     /// - `x`, output: `[B, heads, L, D]`; `count` is a multiple of the grid's `H·W`
     pub fn rotate(&self, x: Tensor<B, 4>, count: usize) -> Tensor<B, 4> {
-        let [b, heads, length, width] = x.dims();
+        let length = x.dims()[2];
         let grid = self.cos.dims()[0];
         assert!(
             count.is_multiple_of(grid) && count <= length,
             "{count} of {length} rows cannot be turned by a table of {grid}"
         );
-        if count < length {
-            let turned = self.rotate(x.clone().slice([0..b, 0..heads, 0..count]), count);
-            let rest = x.slice([0..b, 0..heads, count..length]);
-            return Tensor::cat(vec![turned, rest], 2);
-        }
-        let x = x.reshape([b * heads, count / grid, grid, width]);
-        let swapped = x
-            .clone()
-            .reshape([b * heads * count, width / 2, 2])
-            .flip([2])
-            .reshape([b * heads, count / grid, grid, width]);
-        let turned = x * self.cos.clone().unsqueeze() + swapped * self.sin.clone().unsqueeze();
-        turned.reshape([b, heads, count, width])
+        rotate_pairs(x, self.cos.clone(), self.sin.clone(), count)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     attention::{Attention, AttentionConfig, AttentionInput},
     mlp::{Mlp, MlpConfig},
 };
-use crate::ops::{LayerNorm, LayerNormConfig};
+use crate::ops::{LayerNorm, LayerNormConfig, add_to_each};
 
 /// Sizes of a [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -115,7 +115,7 @@ impl<B: Backend> TwoWayTransformer<B> {
         }
         let update = self.final_attn_token_to_image.forward(AttentionInput {
             query: x.tokens.clone() + token_position,
-            key: x.image.clone() + image_position,
+            key: add_to_each(x.image.clone(), image_position),
             value: x.image.clone(),
         });
         TokensAndImage {
@@ -156,7 +156,7 @@ impl<B: Backend> TwoWayAttentionBlock<B> {
         };
         let tokens = self.norm1.forward(tokens);
 
-        let placed_image = image.clone() + image_position;
+        let placed_image = add_to_each(image.clone(), image_position);
         let update = self.cross_attn_token_to_image.forward(AttentionInput {
             query: tokens.clone() + token_position.clone(),
             key: placed_image.clone(),

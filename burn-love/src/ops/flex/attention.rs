@@ -7,13 +7,16 @@
 use std::ops::Range;
 
 use burn::tensor::{Shape, TensorMetadata};
-use gemm::Parallelism;
 use multiversion::multiversion;
 
-use super::*;
+use super::{
+    matrix::{Matrix, product},
+    permute::permuted,
+    *,
+};
 
-/// Queries of a tile. With [`KEYS`]: a tile of scores fits the second cache of a core.
-const QUERIES: usize = 128;
+/// Queries of a tile. With [`KEYS`]: a tile of scores about fits the second cache of a core.
+const QUERIES: usize = 256;
 /// Keys of a tile.
 const KEYS: usize = 512;
 /// Score of an ignored key: finite, so that a row whose keys are all ignored attends to all of them equally.
@@ -39,7 +42,7 @@ pub(in super::super) fn attention<B: Backend>(
     }
     let inputs = match cast::<Inputs<B>, Inputs<Flex>>((query, key, value, mask)) {
         Ok((query, key, value, mask)) => {
-            let inputs = [query, key, value].map(|x| strided(primitive(x)));
+            let inputs = [query, key, value].map(|x| positive(primitive(x)));
             let attended = forward(&inputs, mask.map(ignored).as_ref());
             return Ok(same_type(cast(wrap::<Flex, 4>(attended.out))));
         }
@@ -48,7 +51,7 @@ pub(in super::super) fn attention<B: Backend>(
     let (query, key, value, mask) = cast::<Inputs<B>, Inputs<AutodiffFlex>>(inputs)?;
     let tensors = [query, key, value].map(primitive);
     let nodes = tensors.each_ref().map(|tensor| tensor.node.clone());
-    let inputs = tensors.map(|tensor| strided(tensor.primitive));
+    let inputs = tensors.map(|tensor| positive(tensor.primitive));
     let mask = mask.map(|mask| ignored(mask.inner()));
     let attended = forward(&inputs, mask.as_ref());
     let out = match Attention
@@ -68,15 +71,6 @@ pub(in super::super) fn attention<B: Backend>(
         OpsKind::UnTracked(prep) => prep.finish(attended.out),
     };
     Ok(same_type(cast(wrap::<AutodiffFlex, 4>(out))))
-}
-
-/// A tensor whose strides a product can follow.
-fn strided(tensor: FlexTensor) -> FlexTensor {
-    if tensor.layout().has_positive_strides() {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
 }
 
 /// Which keys are ignored, one byte each.
@@ -126,7 +120,7 @@ impl Backward<Flex, 3> for Attention {
     type State = State;
 
     fn backward(self, ops: Ops<State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = contiguous(grads.consume::<Flex>(&ops.node)).expect("a gradient has its tensor's dtype");
+        let grad = positive(grads.consume::<Flex>(&ops.node));
         let found = backward(ops.state, &grad);
         for (parent, grad) in ops.parents.into_iter().zip(found) {
             if let Some(parent) = parent {
@@ -205,7 +199,7 @@ fn attend(
     (out, moments)
 }
 
-/// Gradients of queries, keys and values.
+/// Gradients of queries, keys and values: `[B, heads, L, D]`, stored as `[B, L, heads, D]`.
 fn backward(state: State, grad: &FlexTensor) -> [FlexTensor; 3] {
     let State {
         inputs,
@@ -265,7 +259,8 @@ fn backward(state: State, grad: &FlexTensor) -> [FlexTensor; 3] {
                 }
             }
         });
-    found
+    // As heads come from a projection, whose backward pass follows.
+    found.map(|gradient| permuted(gradient, &[0, 2, 1, 3]).permute(&[0, 2, 1, 3]))
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 4] {
@@ -276,109 +271,6 @@ fn tiles(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..length)
         .step_by(size)
         .map(move |start| start..length.min(start + size))
-}
-
-/// A matrix inside a storage, by strides.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    storage: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Head `h` of batch entry `b` of a `[B, heads, rows, columns]`.
-    fn head(tensor: &'a FlexTensor, b: usize, h: usize) -> Self {
-        let [_, _, rows, columns] = dims(tensor);
-        let layout = tensor.layout();
-        let stride = |dim: usize| layout.strides()[dim] as usize;
-        Self {
-            storage: &tensor.storage()[layout.start_offset() + b * stride(0) + h * stride(1)..],
-            rows,
-            columns,
-            row_stride: stride(2),
-            column_stride: stride(3),
-        }
-    }
-
-    /// Rows one behind the other.
-    fn dense(storage: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self {
-            storage,
-            rows,
-            columns,
-            row_stride: columns,
-            column_stride: 1,
-        }
-    }
-
-    fn rows(self, rows: Range<usize>) -> Self {
-        Self {
-            storage: &self.storage[rows.start * self.row_stride..],
-            rows: rows.len(),
-            ..self
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// Product of a row with one of `other`.
-    fn dot(&self, row: usize, other: &Self, other_row: usize) -> f32 {
-        let at = |matrix: &Self, row: usize, column: usize| {
-            matrix.storage[row * matrix.row_stride + column * matrix.column_stride]
-        };
-        (0..self.columns)
-            .map(|column| at(self, row, column) * at(other, other_row, column))
-            .sum()
-    }
-
-    /// Whether all elements lie in the storage.
-    fn fits(&self) -> bool {
-        let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
-        last < self.storage.len()
-    }
-}
-
-/// `out = factor·left·right`, or `out += factor·left·right`; `out` has its rows one behind the other.
-#[allow(unsafe_code, reason = "gemm takes pointers; what they reach is checked")]
-fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mut [f32], add: bool) {
-    assert!(left.columns == right.rows && out.len() == left.rows * right.columns);
-    assert!(left.fits() && right.fits());
-    // SAFETY: both inputs lie in their storages and the output is as long as the product, as asserted above; the output
-    // is borrowed exclusively, so it overlaps neither.
-    unsafe {
-        gemm::gemm(
-            left.rows,
-            right.columns,
-            left.columns,
-            out.as_mut_ptr(),
-            1,
-            right.columns as isize,
-            add,
-            left.storage.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.storage.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0,
-            factor,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
 }
 
 fn ignore(values: &mut [f32], mask: &[bool], value: f32) {

@@ -102,7 +102,7 @@ impl<B: Backend> Sam2Love<B> {
             .with_prompted_object_gate(false)
             .with_tracked_object_gate(false);
         let tracker = Tracker::new(&self.sam2, config);
-        let frame = |i| self.sam2.project_features(select(&neck, b, k, i));
+        let frame = |i| self.sam2.project_features(neck.frame(b, k, i));
         if k == 1 {
             // A single frame needs no memory.
             let heads = self
@@ -156,21 +156,5 @@ impl<B: AutodiffBackend> Sam2Love<B> {
         encoders.vision = keep(encoders.vision.clone(), trainable.vision_encoder);
         encoders.text = keep(encoders.text.clone(), trainable.text_encoder);
         self
-    }
-}
-
-/// Frame `i` of each of `b` clips of `k` frames.
-fn select<B: Backend>(neck: &NeckFeatures<B>, b: usize, k: usize, i: usize) -> NeckFeatures<B> {
-    let pick = |map: &Tensor<B, 4>| {
-        let [_, c, h, w] = map.dims();
-        map.clone()
-            .reshape([b, k, c, h, w])
-            .narrow(1, i, 1)
-            .reshape([b, c, h, w])
-    };
-    NeckFeatures {
-        stride4: pick(&neck.stride4),
-        stride8: pick(&neck.stride8),
-        stride16: pick(&neck.stride16),
     }
 }

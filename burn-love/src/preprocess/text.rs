@@ -64,6 +64,11 @@ impl Tokenizer {
             .map_or(0, |id| *id as usize + 1)
     }
 
+    /// The id that stands for a word to guess, `<mask>`, if there is one.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.inner.token_to_id("<mask>")
+    }
+
     /// Checks that the ids are those of a text encoder: their number, and where the special tokens are.
     ///
     /// # Errors

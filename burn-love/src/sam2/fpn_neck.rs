@@ -131,10 +131,34 @@ impl<B: Backend> NeckFeatures<B> {
         }
     }
 
+    /// The features of frame `i` of each of `b` clips of `k` frames in a row.
+    pub fn frame(&self, b: usize, k: usize, i: usize) -> Self {
+        self.clone().map(|x| {
+            let [_, c, h, w] = x.dims();
+            x.reshape([b, k, c, h, w]).narrow(1, i, 1).reshape([b, c, h, w])
+        })
+    }
+
+    /// The features of each image `k` times in a row.
+    pub fn repeat(&self, k: usize) -> Self {
+        self.clone().map(|x| repeat_images(x, k))
+    }
+
     /// The features of images `range` of the batch.
     pub fn images(&self, range: std::ops::Range<usize>) -> Self {
         self.clone().map(|x| x.slice([range.clone()]))
     }
+}
+
+/// Each image `k` times in a row.
+///
+/// # Shapes
+/// - `x`: `[B, C, H, W]`; output: `[B·k, C, H, W]`
+pub(super) fn repeat_images<B: Backend>(x: Tensor<B, 4>, k: usize) -> Tensor<B, 4> {
+    let [b, c, h, w] = x.dims();
+    x.unsqueeze_dim::<5>(1)
+        .expand([b, k, c, h, w])
+        .reshape([b * k, c, h, w])
 }
 
 /// Doubles height and width by repeating every value.

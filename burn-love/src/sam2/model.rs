@@ -15,7 +15,7 @@ use burn::{
 
 use super::{
     config::Sam2Config,
-    fpn_neck::{ImageEncoder, NeckFeatures},
+    fpn_neck::{ImageEncoder, NeckFeatures, repeat_images},
     hiera::PATCH_STRIDE,
     mask_decoder::{HighResFeatures, MaskDecoder, MaskDecoderInput, MaskDecoderOutput, MaskSelection},
     memory_attention::{Memories, MemoryAttention},
@@ -369,6 +369,19 @@ impl<B: Backend> Sam2<B> {
             None => self
                 .sam_prompt_encoder
                 .dense_position(self.config.embedding_size()),
+        }
+    }
+}
+
+impl<B: Backend> ImageFeatures<B> {
+    /// The features of each image `k` times in a row, for `k` prompts on each.
+    pub fn repeat(&self, k: usize) -> Self {
+        Self {
+            neck: self.neck.repeat(k),
+            high_res: HighResFeatures {
+                stride4: repeat_images(self.high_res.stride4.clone(), k),
+                stride8: repeat_images(self.high_res.stride8.clone(), k),
+            },
         }
     }
 }

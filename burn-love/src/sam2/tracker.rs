@@ -9,8 +9,8 @@ use burn::prelude::*;
 use super::{
     mask_decoder::MaskSelection,
     memory_bank::{Direction, FrameMemory, MemoryBank, Viewpoint},
-    model::{ImageFeatures, Sam2, SamHeadsOutput},
-    prompt_encoder::Points,
+    model::{ImageFeatures, MaskAsOutput, Sam2, SamHeadsOutput},
+    prompt_encoder::{Points, PromptEmbeddings},
 };
 use crate::ops::round_to_bf16;
 
@@ -47,6 +47,9 @@ pub enum Prompt<B: Backend> {
     Tokens(Tensor<B, 3>),
     /// Points or box corners, in pixels of the model's input image.
     Points(Points<B>),
+    /// A mask that is taken as the truth, `[B, 1, S, S]` with `S = config.image_size`, 1 inside and 0 outside: the mask
+    /// decoder has no say in the first frame.
+    Mask(Tensor<B, 4>),
 }
 
 /// Starts tracking sessions.
@@ -96,24 +99,15 @@ impl<'a, B: Backend> Tracker<'a, B> {
         features: &ImageFeatures<B>,
         prompt: Prompt<B>,
     ) -> (TrackSession<'a, B>, FrameOutput<B>) {
-        let (model, config) = (self.model, &self.config);
-        let encoder = &model.sam_prompt_encoder;
-        let prompt = match prompt {
-            Prompt::Tokens(tokens) => encoder.tokens(tokens),
-            Prompt::Points(points) => encoder.forward(Some(points), None, model.config.image_size),
+        let frame = match prompt {
+            Prompt::Tokens(tokens) => self.prompted(features, self.model.sam_prompt_encoder.tokens(tokens)),
+            Prompt::Points(points) => {
+                let encoder = &self.model.sam_prompt_encoder;
+                let prompt = encoder.forward(Some(points), None, self.model.config.image_size);
+                self.prompted(features, prompt)
+            }
+            Prompt::Mask(mask) => self.given(features, mask),
         };
-        let selection = match (config.prompted_multimask, config.prompted_stability) {
-            (true, _) => MaskSelection::Candidates,
-            (false, true) => MaskSelection::StableSingle,
-            (false, false) => MaskSelection::Single,
-        };
-        let heads = model.decode(model.unconditioned(features), features, prompt, selection);
-        let frame = self.remember(
-            features,
-            heads,
-            config.prompted_object_gate,
-            config.binarize_prompted,
-        );
         let mut bank = MemoryBank::default();
         bank.condition(0, frame.memory);
         let session = TrackSession {
@@ -122,6 +116,42 @@ impl<'a, B: Backend> Tracker<'a, B> {
             next: 1,
         };
         (session, frame.output)
+    }
+
+    /// The first frame, segmented as a prompt says.
+    fn prompted(&self, features: &ImageFeatures<B>, prompt: PromptEmbeddings<B>) -> Remembered<B> {
+        let (model, config) = (self.model, &self.config);
+        let selection = match (config.prompted_multimask, config.prompted_stability) {
+            (true, _) => MaskSelection::Candidates,
+            (false, true) => MaskSelection::StableSingle,
+            (false, false) => MaskSelection::Single,
+        };
+        let heads = model.decode(model.unconditioned(features), features, prompt, selection);
+        self.remember(
+            features,
+            heads,
+            config.prompted_object_gate,
+            config.binarize_prompted,
+        )
+    }
+
+    /// The first frame with a mask that is taken as the truth.
+    fn given(&self, features: &ImageFeatures<B>, mask: Tensor<B, 4>) -> Remembered<B> {
+        let MaskAsOutput {
+            low_res_logits,
+            object_score,
+            pointer,
+        } = self.model.mask_as_output(features, mask);
+        let present = object_score.clone().greater_elem(0.0).float();
+        let spatial = self.spatial(features, &low_res_logits, present, self.config.binarize_prompted);
+        Remembered {
+            memory: FrameMemory { spatial, pointer },
+            output: FrameOutput {
+                low_res_logits,
+                iou: object_score.ones_like(),
+                object_score,
+            },
+        }
     }
 
     /// Gates the mask and encodes the frame's memory.
@@ -137,19 +167,9 @@ impl<'a, B: Backend> Tracker<'a, B> {
         } else {
             (heads.low_res_logits, heads.object_score.ones_like())
         };
-        let spatial = self.model.encode_memory(
-            features.neck.stride16.clone(),
-            logits.clone(),
-            present.clone(),
-            binarize,
-        );
         Remembered {
             memory: FrameMemory {
-                spatial: if self.config.round_memory {
-                    round_to_bf16(spatial)
-                } else {
-                    spatial
-                },
+                spatial: self.spatial(features, &logits, present.clone(), binarize),
                 pointer: self.model.object_pointer(heads.mask_token, present),
             },
             output: FrameOutput {
@@ -157,6 +177,25 @@ impl<'a, B: Backend> Tracker<'a, B> {
                 object_score: heads.object_score,
                 iou: heads.iou,
             },
+        }
+    }
+
+    /// The frame's spatial memory, as it is stored.
+    fn spatial(
+        &self,
+        features: &ImageFeatures<B>,
+        logits: &Tensor<B, 4>,
+        present: Tensor<B, 2>,
+        binarize: bool,
+    ) -> Tensor<B, 3> {
+        let embedding = features.neck.stride16.clone();
+        let spatial = self
+            .model
+            .encode_memory(embedding, logits.clone(), present, binarize);
+        if self.config.round_memory {
+            round_to_bf16(spatial)
+        } else {
+            spatial
         }
     }
 }

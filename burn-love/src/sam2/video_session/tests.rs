@@ -4,7 +4,7 @@ use burn::tensor::Distribution;
 use burn_flex::Flex;
 
 use super::*;
-use crate::sam2::{PointLabel, Sam2Config};
+use crate::sam2::{PointLabel, Prompt, Sam2Config, Tracker, TrackerConfig};
 
 type Session<'a> = VideoSession<'a, Flex>;
 
@@ -265,13 +265,18 @@ fn a_refinement_lasts_only_where_it_is_asked_to() {
 fn a_mask_prompt_comes_back_as_it_is() {
     let model = model();
     let features = features(&model, 2);
-    let mut session = Session::new(&model, VideoConfig::new([64, 64]).with_fill_hole_area(0));
+    let config = VideoConfig::new([64, 64]).with_fill_hole_area(0);
+    let tracker = TrackerConfig::new()
+        .with_binarize_prompted(config.binarize_prompted)
+        .with_round_memory(config.round_memory)
+        .with_frames(config.frames);
+    let mut session = Session::new(&model, config);
     let device = Default::default();
     let inside: Vec<f32> = (0..64 * 64)
         .map(|i| f32::from((8..40).contains(&(i % 64)) && i / 64 >= 24))
         .collect();
     let mask = Tensor::from_data(TensorData::new(inside.clone(), [1, 1, 64, 64]), &device);
-    let masks = session.add_mask(0, &features[0], 3, mask).unwrap();
+    let masks = session.add_mask(0, &features[0], 3, mask.clone()).unwrap();
     let agree = logits(&masks)
         .iter()
         .zip(&inside)
@@ -280,4 +285,12 @@ fn a_mask_prompt_comes_back_as_it_is() {
     assert!(agree > 64 * 64 * 98 / 100, "{agree} of {} pixels", 64 * 64);
     let tracked = session.track(1, &features[1], Direction::Forward).unwrap();
     assert!(logits(&tracked).iter().all(|logit| logit.is_finite()));
+
+    // Tracking without interaction does the same.
+    let (mut session, first) = Tracker::new(&model, tracker).start(&features[0], Prompt::Mask(mask));
+    let second = session.step(&features[1]);
+    for (found, expected) in [(first, &masks.objects[0]), (second, &tracked.objects[0])] {
+        let expected = expected.low_res_logits.clone().into_data();
+        found.low_res_logits.into_data().assert_eq(&expected, true);
+    }
 }

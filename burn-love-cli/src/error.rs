@@ -188,9 +188,10 @@ impl From<RunError> for CliError {
             RunError::Checkpoint(error) => error.into(),
             RunError::Weights(error) => error.into(),
             RunError::Io { .. } => Self::machine(error.to_string()).hint(ROOM),
-            RunError::NoRows { .. } => Self::input(error.to_string()).hint(
-                "mark rows of metadata.csv as train; `burn-love-cli data synth --out DIR` makes a data set",
-            ),
+            RunError::Scenes(error) => error.into(),
+            RunError::NoRows { split, .. } => Self::input(error.to_string()).hint(format!(
+                "mark rows of metadata.csv as {split}; `burn-love-cli data synth --out DIR` makes a data set",
+            )),
             RunError::Diverged { .. } => Self::machine(error.to_string()).hint(
                 "the last steps changed nothing and a checkpoint was written: train --resume goes on behind them, \
                  such as with --set train.lr=…, lower than before",

@@ -65,7 +65,7 @@ impl<B: Backend> Seen<B> {
 
 /// Gives every parameter its value, in module order. Fresh ones get theirs when first used, and copies made before
 /// that get other ones.
-pub(crate) fn initialise<B: Backend>(model: &Sam2Love<B>) {
+pub(crate) fn initialise<B: Backend, M: Module<B>>(model: &M) {
     struct Touch;
     impl<B: Backend> ModuleVisitor<B> for Touch {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {

@@ -173,6 +173,11 @@ impl Preparer {
         })
     }
 
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Tokenizes a sentence, with a warning if it had to be cut.
     ///
     /// # Errors

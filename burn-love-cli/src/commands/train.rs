@@ -46,7 +46,7 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         }
         return Ok(());
     }
-    let config = config(args)?;
+    let config = config_of(args)?;
     let data = args
         .data
         .as_deref()
@@ -82,36 +82,27 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
     job.run(device)
 }
 
-/// The resolved config: from the run to resume, or from preset or file; then `--set`.
-fn config(args: &TrainArgs) -> Result<Config, CliError> {
-    let base = match (&args.out, args.resume) {
-        (Some(out), true) => {
-            if args.preset.is_some() || args.config.is_some() {
-                tracing::warn!(
-                    "--resume takes the config from {}",
-                    out.join("config.toml").display()
-                );
-            }
-            let path = out.join("config.toml");
+/// The resolved config: from `base`, or from the run that is resumed; then `--set`.
+pub fn config(base: Source, resumed: Option<&Path>, set: &[String]) -> Result<Config, CliError> {
+    let base = match resumed {
+        Some(run) => {
+            let path = run.join("config.toml");
             if !path.is_file() {
-                let message = format!("{}: expected a run to resume, found none", out.display());
+                let message = format!("{}: expected a run to resume, found none", run.display());
                 return Err(CliError::input(message).hint("train without --resume first"));
             }
             Source::File(path)
         }
-        _ => match &args.config {
-            Some(path) => Source::File(path.clone()),
-            None => Source::Preset(args.preset.clone().unwrap_or_else(|| "nano".into())),
-        },
+        None => base,
     };
-    let before = match &base {
-        Source::File(_) if args.resume => Some(resolve(std::slice::from_ref(&base))?),
-        _ => None,
+    let before = match resumed {
+        Some(_) => Some(resolve(std::slice::from_ref(&base))?),
+        None => None,
     };
     let sources: Vec<_> = std::iter::once(base)
-        .chain(args.set.iter().cloned().map(Source::Set))
+        .chain(set.iter().cloned().map(Source::Set))
         .collect();
-    let mut config = resolve(&sources)?;
+    let config = resolve(&sources)?;
     if let Some(before) = before {
         let keys = fixed_keys(&before, &config);
         if !keys.is_empty() {
@@ -124,6 +115,23 @@ fn config(args: &TrainArgs) -> Result<Config, CliError> {
             );
         }
     }
+    Ok(config)
+}
+
+/// The config that the arguments ask for.
+fn config_of(args: &TrainArgs) -> Result<Config, CliError> {
+    let resumed = args.out.as_deref().filter(|_| args.resume);
+    if let Some(run) = resumed
+        && (args.preset.is_some() || args.config.is_some())
+    {
+        let path = run.join("config.toml");
+        tracing::warn!("--resume takes the config from {}", path.display());
+    }
+    let base = match &args.config {
+        Some(path) => Source::File(path.clone()),
+        None => Source::Preset(args.preset.clone().unwrap_or_else(|| "nano".into())),
+    };
+    let mut config = config(base, resumed, &args.set)?;
     if let Some(path) = &args.init_from {
         config.weights.love.clone_from(path);
     }
@@ -139,7 +147,8 @@ fn describe(config: &Config, data: &RefAvs, skip: &[usize], device: &Device) -> 
     let rows: Vec<_> = learnt.map(|(_, row)| row).collect();
     let Some(first) = rows.first() else {
         let path = data.root().into();
-        return Err(RunError::NoRows { path }.into());
+        let split = Split::Train;
+        return Err(RunError::NoRows { path, split }.into());
     };
     let frames = data.frame_count(first)?;
     let plan = with_backend!(device.clone(), |B, at| TrainPlan::new::<B>(
@@ -255,7 +264,8 @@ impl Job {
     }
 }
 
-fn write(config: &Config, out: &Path) -> Result<(), CliError> {
+/// Writes `config.toml` of a run.
+pub fn write(config: &Config, out: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(out).map_err(|error| CliError::io(out, &error))?;
     let path = out.join("config.toml");
     write_config(config, &path)

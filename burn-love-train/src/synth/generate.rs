@@ -23,7 +23,7 @@ use super::{
     motion::random_paths,
     paint, plan,
     plan::{NullCause, Unit, UnitPlan},
-    raster::{owners, visibility},
+    raster::visibility,
     scene::{Classes, SECONDS},
     sound,
 };
@@ -285,15 +285,9 @@ fn write_masks(graph: &SceneGraph, out: &Path) -> Result<u64, SynthError> {
     let mut targets: Vec<u32> = graph.rows.iter().filter_map(|row| row.target).collect();
     targets.sort_unstable();
     targets.dedup();
-    let shapes: Vec<Shape> = graph
-        .objects
-        .iter()
-        .map(|object| object.item.class.shape)
-        .collect();
-    let paths: Vec<_> = graph.objects.iter().map(|object| object.motion.clone()).collect();
     let mut written = 0;
     for t in 0..if targets.is_empty() { 0 } else { SECONDS } {
-        let owners = owners(&shapes, &paths, t, graph.width, graph.height);
+        let owners = graph.owners(t);
         for target in &targets {
             let object = graph.objects.iter().position(|object| object.id == *target);
             let mask = GrayImage::from_fn(graph.width, graph.height, |x, y| {

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::Colour,
+    class::{Colour, Shape},
     language::{Kind, Meaning},
     motion::Path,
     plan::NullCause,
+    raster,
     scene::{Item, Voice},
 };
 use crate::data::Split;
@@ -140,6 +141,17 @@ impl SceneGraph {
     /// Sounds, whether or not they belong to an object.
     pub fn voices(&self) -> Vec<Voice> {
         self.sounds.iter().map(|sound| sound.voice.clone()).collect()
+    }
+
+    /// The index of the uppermost object at each pixel of frame `t`, row by row: the masks of all objects.
+    pub fn owners(&self, t: u32) -> Vec<Option<usize>> {
+        let shapes: Vec<Shape> = self
+            .objects
+            .iter()
+            .map(|object| object.item.class.shape)
+            .collect();
+        let paths: Vec<Path> = self.objects.iter().map(|object| object.motion.clone()).collect();
+        raster::owners(&shapes, &paths, t, self.width, self.height)
     }
 
     /// Colours of the objects, bottom up.

@@ -15,8 +15,8 @@ use burn::{
     record::{Record, Recorder},
     tensor::backend::AutodiffBackend,
 };
-use burn_love::weights::{WeightsError, WeightsFile, keys, state_of, write_safetensors};
-use serde::{Deserialize, Serialize};
+use burn_love::weights::{State, WeightsError, WeightsFile, write_safetensors};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{GroupedAdamW, LoveLearner, StepValues, parts, recorder::DurableRecorder};
 use crate::config::{Config, Source, differing_keys, resolve};
@@ -97,6 +97,18 @@ pub struct Position {
     pub running: StepValues,
 }
 
+/// What a checkpoint keeps besides the position.
+pub struct Content<'a, B: AutodiffBackend, M: AutodiffModule<B>> {
+    /// What learns.
+    pub module: &'a M,
+    /// Its optimizer.
+    pub optimizer: &'a GroupedAdamW<B, M>,
+    /// The weights under upstream names, asked for when they are written.
+    pub weights: &'a dyn Fn() -> State,
+    /// The whole config, for the weights' metadata.
+    pub config: &'a str,
+}
+
 /// The `checkpoints` folder of a run, with `best` and `last` beside it.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
@@ -127,19 +139,18 @@ impl Checkpoints {
         self.run.join("checkpoints")
     }
 
-    /// Writes a checkpoint, points `last` (and `best`) to it, and removes those no longer kept.
+    /// Writes the checkpoint of `step`, points `last` (and `best`) to it, and removes those no longer kept.
     ///
     /// # Errors
     /// If the disk refuses; what was there before is then unharmed, and nothing half written stays.
-    pub fn save<B: AutodiffBackend>(
+    pub fn save<B: AutodiffBackend, M: AutodiffModule<B>>(
         &self,
-        learner: &LoveLearner<B>,
-        optimizer: &LoveOptimizer<B>,
-        config: &str,
-        position: &Position,
+        step: usize,
+        content: &Content<'_, B, M>,
+        position: &impl Serialize,
         best: bool,
     ) -> Result<PathBuf, CheckpointError> {
-        let name = format!("step-{:08}", position.step);
+        let name = format!("step-{step:08}");
         let (target, aside) = (
             self.folder().join(&name),
             self.folder().join(format!(".{name}{PARTIAL}")),
@@ -157,10 +168,9 @@ impl Checkpoints {
         }
         let write = || {
             fs::create_dir_all(&aside).map_err(io(&aside))?;
-            let state = state_of(&learner.model.valid(), keys::love);
-            write_safetensors(&aside.join(MODEL), &state, Some(config))?;
-            record::<B, _>(learner.clone().into_record(), &aside.join(MODEL_RECORD))?;
-            record::<B, _>(optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
+            write_safetensors(&aside.join(MODEL), &(content.weights)(), Some(content.config))?;
+            record::<B, _>(content.module.clone().into_record(), &aside.join(MODEL_RECORD))?;
+            record::<B, _>(content.optimizer.to_record(), &aside.join(OPTIMIZER_RECORD))?;
             write_position(&aside, position)
         };
         if let Err(error) = write() {
@@ -209,18 +219,66 @@ impl Checkpoints {
             })
     }
 
-    /// Learner, optimizer and position of the last checkpoint. The optimizer is built around the learner that was read,
-    /// whose parameters have the ids that its moments are kept under.
+    /// Learner, optimizer and position of the last checkpoint.
     ///
     /// # Errors
-    /// If there is none, it is of another model than `config`'s, or a file of it cannot be used.
+    /// As [`restore`](Self::restore).
     pub fn load<B: AutodiffBackend>(
         &self,
         config: &Config,
         learner: LoveLearner<B>,
         device: &B::Device,
     ) -> Result<(LoveLearner<B>, LoveOptimizer<B>, Position), CheckpointError> {
-        let folder = self.find("last").ok_or_else(|| {
+        let position = self.position()?;
+        let trainable = learner.trainable;
+        let (learner, optimizer) = self.restore(config, learner, device, |mut learner| {
+            learner.model = learner.model.freeze(&trainable);
+            let parts = parts(&learner.model, &config.train);
+            let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
+            (learner, optimizer)
+        })?;
+        Ok((learner, optimizer, position))
+    }
+
+    /// The last checkpoint's position.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn position<P: DeserializeOwned>(&self) -> Result<P, CheckpointError> {
+        let path = self.last()?.join(POSITION);
+        let text = fs::read_to_string(&path).map_err(|error| CheckpointError::Record {
+            path: path.clone(),
+            found: error.to_string(),
+        })?;
+        toml::from_str(&text).map_err(|error| CheckpointError::Record {
+            path,
+            found: error.message().into(),
+        })
+    }
+
+    /// What learns, and its optimizer, of the last checkpoint. `optimizer` is called with the module that was read, whose
+    /// parameters have the ids that the optimizer's moments are kept under.
+    ///
+    /// # Errors
+    /// If there is none, it is of another model than `config`'s, or a file of it cannot be used.
+    pub fn restore<B: AutodiffBackend, M: AutodiffModule<B>>(
+        &self,
+        config: &Config,
+        module: M,
+        device: &B::Device,
+        optimizer: impl FnOnce(M) -> (M, GroupedAdamW<B, M>),
+    ) -> Result<(M, GroupedAdamW<B, M>), CheckpointError> {
+        let folder = self.last()?;
+        check_config(&folder.join(MODEL), config)?;
+        let module = module.load_record(restore::<B, _>(&folder.join(MODEL_RECORD), device)?);
+        let (module, optimizer) = optimizer(module);
+        let record = restore::<B, _>(&folder.join(OPTIMIZER_RECORD), device)?;
+        Ok((module, optimizer.load_record(record)))
+    }
+
+    /// The last checkpoint's folder.
+    fn last(&self) -> Result<PathBuf, CheckpointError> {
+        self.find("last").ok_or_else(|| {
             let path = self.run.join("last");
             match fs::read_to_string(&path) {
                 Ok(name) => CheckpointError::Record {
@@ -231,25 +289,7 @@ impl Checkpoints {
                     path: self.run.clone(),
                 },
             }
-        })?;
-        check_config(&folder.join(MODEL), config)?;
-        let path = folder.join(POSITION);
-        let text = fs::read_to_string(&path).map_err(|error| CheckpointError::Record {
-            path: path.clone(),
-            found: error.to_string(),
-        })?;
-        let position: Position = toml::from_str(&text).map_err(|error| CheckpointError::Record {
-            path,
-            found: error.message().into(),
-        })?;
-        let trainable = learner.trainable;
-        let model = restore::<B, _>(&folder.join(MODEL_RECORD), device)?;
-        let mut learner = learner.load_record(model);
-        learner.model = learner.model.freeze(&trainable);
-        let parts = parts(&learner.model, &config.train);
-        let optimizer = GroupedAdamW::new(&config.train, &learner, &parts);
-        let optimizer = optimizer.load_record(restore::<B, _>(&folder.join(OPTIMIZER_RECORD), device)?);
-        Ok((learner, optimizer, position))
+        })
     }
 
     /// Removes what a killed run left half written or half removed.
@@ -351,7 +391,7 @@ pub fn fixed_keys(one: &Config, other: &Config) -> Vec<String> {
     differing_keys(&fixed(one), &fixed(other))
 }
 
-fn write_position(folder: &Path, position: &Position) -> Result<(), CheckpointError> {
+fn write_position(folder: &Path, position: &impl Serialize) -> Result<(), CheckpointError> {
     let (path, aside) = (folder.join(POSITION), folder.join(".position.partial"));
     let text = toml::to_string(position).expect("plain values");
     write_durably(&aside, text.as_bytes())?;

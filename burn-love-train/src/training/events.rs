@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Position, StepValues};
+use super::{Position, StepValues, Values};
 use crate::features::CacheReport;
 
 /// Something worth telling about a training.
@@ -80,6 +80,19 @@ pub enum TrainEvent {
         values: StepValues,
         /// Whether they are the best so far, by `train.best`.
         best: bool,
+    },
+    /// Something else than the whole model was measured: a stage of pre-training, in training or at a validation.
+    Measured {
+        /// Optimizer steps done.
+        step: usize,
+        /// Optimizer steps in all.
+        total: usize,
+        /// `train` or `valid`.
+        split: &'static str,
+        /// What was measured.
+        values: Values,
+        /// Time left, in training.
+        eta: Option<Duration>,
     },
     /// A checkpoint is on disk.
     Checkpoint {
@@ -164,6 +177,19 @@ impl fmt::Display for TrainEvent {
                 values.f,
                 if *best { "  (best so far)" } else { "" }
             ),
+            Self::Measured {
+                step,
+                total,
+                split,
+                values,
+                eta,
+            } => {
+                write!(f, "{split} {step}/{total}{values}")?;
+                match eta {
+                    Some(eta) => write!(f, "  ETA {}", clock(*eta)),
+                    None => Ok(()),
+                }
+            }
             Self::Checkpoint { path, .. } => write!(f, "checkpoint {}", path.display()),
             Self::Features(report) => write!(f, "{report}"),
             Self::Interrupted { step } => write!(f, "interrupted behind step {step}; go on with --resume"),
@@ -249,6 +275,9 @@ impl RunLog {
                 let named = vec![("skipped_steps", *total as f64)];
                 return append(metrics, *step, *epoch, "train", named);
             }
+            TrainEvent::Measured {
+                step, split, values, ..
+            } => return append(metrics, *step, 0, split, values.means().collect()),
             _ => return Ok(()),
         };
         named.extend([("loss", values.loss), ("bce", values.bce), ("dice", values.dice)]);

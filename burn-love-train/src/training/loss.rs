@@ -80,14 +80,22 @@ pub fn bce_with_logits<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 2>) -
     loss.mean_dim(1).mean_dim(0).reshape([1])
 }
 
-/// `1 − (2·Σpt/s + ε) / (Σp/s + Σt/s + ε)`, mean over rows.
+/// [`dice_rows`], mean over rows.
 ///
 /// # Shapes
 /// - `probabilities`, `labels`: `[N, P]`; output: `[1]`
 pub fn dice<B: Backend>(probabilities: Tensor<B, 2>, labels: Tensor<B, 2>, scale: f64) -> Tensor<B, 1> {
+    dice_rows(probabilities, labels, scale).mean_dim(0).reshape([1])
+}
+
+/// `1 − (2·Σpt/s + ε) / (Σp/s + Σt/s + ε)` of each row.
+///
+/// # Shapes
+/// - `probabilities`, `labels`: `[N, P]`; output: `[N, 1]`
+pub fn dice_rows<B: Backend>(probabilities: Tensor<B, 2>, labels: Tensor<B, 2>, scale: f64) -> Tensor<B, 2> {
     let both = (probabilities.clone() * labels.clone()).sum_dim(1) * (2.0 / scale) + DICE_EPSILON;
     let either = (probabilities.sum_dim(1) + labels.sum_dim(1)) / scale + DICE_EPSILON;
-    ((both / either).neg() + 1.0).mean_dim(0).reshape([1])
+    (both / either).neg() + 1.0
 }
 
 #[cfg(test)]

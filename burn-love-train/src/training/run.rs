@@ -7,8 +7,9 @@ use std::{
 
 use burn::{module::AutodiffModule, optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
-    encoders::VisionConfig,
+    encoders::{TextConfig, TextTower, Vggish, VisionConfig, VisionTower},
     love::Sam2Love,
+    sam2::Sam2,
     weights::{
         Allow, EncoderFile, EncoderPart, Family, Sam2File, WeightsError, WeightsFile, keys, load_state,
     },
@@ -29,6 +30,7 @@ use crate::{
     features::{FeatureCache, ModelFeatures},
     inference::initialise,
     samples::{Preparer, SampleError},
+    synth::SynthError,
 };
 
 /// Why a run cannot begin, or ended early.
@@ -51,11 +53,16 @@ pub enum RunError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The synthetic scenes cannot be used.
+    #[error(transparent)]
+    Scenes(#[from] SynthError),
     /// There is nothing to learn from.
-    #[error("{path}: expected rows of the split train, found none", path = path.display())]
+    #[error("{path}: expected rows of the split {split}, found none", path = path.display())]
     NoRows {
         /// The data set.
         path: PathBuf,
+        /// The split.
+        split: Split,
     },
     /// The loss or the gradients are not numbers any more; a checkpoint was written.
     #[error(
@@ -123,7 +130,8 @@ impl TrainRun {
         let (mut train, mut valid) = self.rows(&preparer)?;
         if train.rows.is_empty() {
             let path = self.data.root().into();
-            return Err(RunError::NoRows { path }.into());
+            let split = Split::Train;
+            return Err(RunError::NoRows { path, split }.into());
         }
         let total_steps = config.train.total_steps(train.rows.len());
         if config.train.warmup_steps > total_steps {
@@ -282,8 +290,14 @@ impl TrainRun {
         let mut model: Sam2Love<B> = config.model.init(device);
         // Parameters are made when first used; their order is the module's, whatever uses them first.
         initialise(&model);
-        for part in pretrained(config).into_iter().filter(|_| begins) {
-            model = part.load(model)?;
+        if begins {
+            let (encoders, weights) = (&mut model.encoders, &config.weights);
+            model.sam2 = load_sam2(model.sam2, &weights.sam2)?;
+            encoders.audio = load_audio(encoders.audio.clone(), &weights.audio)?;
+            let vision = &config.model.encoders.vision;
+            encoders.vision = load_vision(encoders.vision.clone(), vision, &weights.vision)?;
+            let text = &config.model.encoders.text;
+            encoders.text = load_text(encoders.text.clone(), text, &weights.text)?;
         }
         let path = &config.weights.love;
         if begins && !path.as_os_str().is_empty() {
@@ -302,63 +316,55 @@ impl TrainRun {
     }
 }
 
-/// A pre-trained part named in the config.
-struct Pretrained<'a> {
-    path: &'a Path,
-    part: Part,
-}
-
-#[derive(Clone, Copy)]
-enum Part {
-    Sam2,
-    Audio,
-    Vision,
-    Text,
-}
-
-fn pretrained(config: &Config) -> Vec<Pretrained<'_>> {
-    let weights = &config.weights;
-    [
-        (&weights.sam2, Part::Sam2),
-        (&weights.audio, Part::Audio),
-        (&weights.vision, Part::Vision),
-        (&weights.text, Part::Text),
-    ]
-    .into_iter()
-    .filter(|(path, _)| !path.as_os_str().is_empty())
-    .map(|(path, part)| Pretrained { path, part })
-    .collect()
-}
-
-impl Pretrained<'_> {
-    fn load<B: Backend>(&self, mut model: Sam2Love<B>) -> Result<Sam2Love<B>, WeightsError> {
-        let path = self.path;
-        let (encoders, config) = (&mut model.encoders, &model.config.encoders);
-        match self.part {
-            Part::Sam2 => (model.sam2, _) = Sam2File::open(path)?.load_into(model.sam2, Allow::default())?,
-            Part::Audio => {
-                let file = EncoderFile::open(path, EncoderPart::Vggish)?;
-                encoders.audio = file.load_into(encoders.audio.clone(), keys::vggish)?.0;
-            }
-            Part::Vision => {
-                let file = EncoderFile::open(path, config.vision.kind.into())?;
-                if file.family() == Family::VitTimm && config.vision.epsilon != VisionConfig::TIMM_EPSILON {
-                    tracing::warn!(
-                        "{}: timm's ViT has encoders.vision.epsilon = {:e}, the config {:e}",
-                        path.display(),
-                        VisionConfig::TIMM_EPSILON,
-                        config.vision.epsilon
-                    );
-                }
-                encoders.vision = file.load_into(encoders.vision.clone(), keys::vision)?.0;
-            }
-            Part::Text => {
-                let file = EncoderFile::open(path, config.text.kind.into())?;
-                encoders.text = file.load_into(encoders.text.clone(), keys::text)?.0;
-            }
-        }
-        Ok(model)
+/// SAM 2 with the weights of a file; as it is for an empty path.
+pub(crate) fn load_sam2<B: Backend>(sam2: Sam2<B>, path: &Path) -> Result<Sam2<B>, WeightsError> {
+    if path.as_os_str().is_empty() {
+        return Ok(sam2);
     }
+    Ok(Sam2File::open(path)?.load_into(sam2, Allow::default())?.0)
+}
+
+/// The audio encoder with the weights of a file; as it is for an empty path.
+pub(crate) fn load_audio<B: Backend>(encoder: Vggish<B>, path: &Path) -> Result<Vggish<B>, WeightsError> {
+    if path.as_os_str().is_empty() {
+        return Ok(encoder);
+    }
+    let file = EncoderFile::open(path, EncoderPart::Vggish)?;
+    Ok(file.load_into(encoder, keys::vggish)?.0)
+}
+
+/// The vision encoder with the weights of a file; as it is for an empty path.
+pub(crate) fn load_vision<B: Backend>(
+    encoder: VisionTower<B>,
+    config: &VisionConfig,
+    path: &Path,
+) -> Result<VisionTower<B>, WeightsError> {
+    if path.as_os_str().is_empty() {
+        return Ok(encoder);
+    }
+    let file = EncoderFile::open(path, config.kind.into())?;
+    if file.family() == Family::VitTimm && config.epsilon != VisionConfig::TIMM_EPSILON {
+        tracing::warn!(
+            "{}: timm's ViT has encoders.vision.epsilon = {:e}, the config {:e}",
+            path.display(),
+            VisionConfig::TIMM_EPSILON,
+            config.epsilon
+        );
+    }
+    Ok(file.load_into(encoder, keys::vision)?.0)
+}
+
+/// The text encoder with the weights of a file; as it is for an empty path.
+pub(crate) fn load_text<B: Backend>(
+    encoder: TextTower<B>,
+    config: &TextConfig,
+    path: &Path,
+) -> Result<TextTower<B>, WeightsError> {
+    if path.as_os_str().is_empty() {
+        return Ok(encoder);
+    }
+    let file = EncoderFile::open(path, config.kind.into())?;
+    Ok(file.load_into(encoder, keys::text)?.0)
 }
 
 /// A model for inference with the weights of a file.
@@ -383,7 +389,8 @@ pub fn parameter_counts<B: AutodiffBackend>(config: &Config, device: &B::Device)
     (model.num_params(), trainable_parameters(&model))
 }
 
-fn trainable_parameters<B: AutodiffBackend>(model: &Sam2Love<B>) -> usize {
+/// Values of a module that learn.
+pub(crate) fn trainable_parameters<B: AutodiffBackend, M: Module<B>>(model: &M) -> usize {
     struct Count(usize);
     impl<B: Backend> burn::module::ModuleVisitor<B> for Count {
         fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<B, D>>) {

@@ -16,6 +16,7 @@ use burn::{
     optim::{AdamW, GradientsAccumulator, GradientsParams, adaptor::OptimizerAdaptor},
     tensor::backend::AutodiffBackend,
 };
+use burn_love::weights::{keys, state_of};
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, LearningComponentsMarker,
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents,
@@ -23,8 +24,8 @@ use burn_train::{
 };
 
 use super::{
-    Checkpoints, Cursor, Gallery, Gauge, Gauges, Listener, LoveLearner, LoveOptimizer, Position, Start,
-    StepValues, Stop, Surroundings, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
+    Checkpoints, Content, Cursor, Gallery, Gauge, Gauges, Listener, LoveLearner, LoveOptimizer, Position,
+    Start, StepValues, Stop, Surroundings, TrainEvent, WarmupDecay, WarmupDecayConfig, average_and_clip,
 };
 use crate::{config::TrainConfig, features::FeatureCache, samples::SampleError};
 
@@ -86,7 +87,7 @@ impl<B: AutodiffBackend> StepStrategy<B> {
 }
 
 /// 2⁶⁴ divided by the golden ratio: spreads consecutive steps over all seeds.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What the micro-batches of one step gave.
 struct Window {
@@ -481,9 +482,15 @@ impl<B: AutodiffBackend> Loop<'_, B> {
             boundary,
             ..
         } = self;
+        let content = Content {
+            module: learner,
+            optimizer,
+            weights: &|| state_of(&learner.model.valid(), keys::love),
+            config: &strategy.config_toml,
+        };
         let path = strategy
             .checkpoints
-            .save(learner, optimizer, &strategy.config_toml, boundary, best)
+            .save(boundary.step, &content, &*boundary, best)
             .map_err(Stop::Checkpoint)?;
         if self.saved.replace(self.boundary.step) != Some(self.boundary.step) {
             (self.strategy.listener)(&TrainEvent::Checkpoint {
@@ -496,6 +503,6 @@ impl<B: AutodiffBackend> Loop<'_, B> {
 }
 
 /// Resident memory of the process in bytes, or 0 where the system does not tell.
-fn memory() -> usize {
+pub(crate) fn memory() -> usize {
     memory_stats::memory_stats().map_or(0, |memory| memory.physical_mem)
 }

@@ -7,6 +7,7 @@ pub mod features;
 mod inference;
 pub mod metrics;
 pub mod prediction;
+pub mod pretraining;
 pub mod report;
 pub mod samples;
 pub mod synth;

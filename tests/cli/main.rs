@@ -7,6 +7,7 @@ mod encode;
 mod faults;
 mod features;
 mod happy_path;
+mod pretrain;
 mod sam2_image;
 mod sam2_video;
 mod scenes;

@@ -6,6 +6,7 @@ mod divergence;
 mod features;
 mod freezing;
 mod overfit;
+mod pretraining;
 mod resume;
 
 // As in the program: the system allocator maps and unmaps large tensors on every operation.

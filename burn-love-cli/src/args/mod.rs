@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bench;
+mod pretrain;
 mod sam2;
 mod values;
 
@@ -17,6 +18,7 @@ use self::values::{bytes, rate, size, threads};
 pub use self::{
     ablate::AblateArgs,
     bench::BenchArgs,
+    pretrain::PretrainCommand,
     sam2::{Sam2Command, Sam2ImageArgs, Sam2VideoArgs, SearchArgs},
 };
 use crate::device::DeviceChoice;
@@ -77,6 +79,9 @@ pub enum Command {
     /// Make data sets
     #[command(subcommand)]
     Data(DataCommand),
+    /// Train one part of the nano model alone, on one modality, for a training to begin with
+    #[command(subcommand)]
+    Pretrain(PretrainCommand),
     /// Train a model
     Train(TrainArgs),
     /// Evaluate a model on the splits of a data set

@@ -10,6 +10,7 @@ mod encode;
 mod eval;
 mod model;
 mod predict;
+mod pretrain;
 mod sam2;
 mod train;
 mod weights;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     let (name, result) = match &cli.command {
         Command::Demo(args) => ("demo", demo::run(args, global)),
         Command::Data(DataCommand::Synth(args)) => ("data synth", data::synth(args, global)),
+        Command::Pretrain(command) => ("pretrain", pretrain::run(command, global)),
         Command::Train(args) => ("train", train::run(args, global)),
         Command::Eval(args) => ("eval", eval::run(args, global)),
         Command::Ablate(args) => ("ablate", ablate::run(args, global)),

@@ -1,0 +1,436 @@
+//! The vision encoder on labels of single frames: what covers each patch, and what the frame shows.
+
+use burn::{
+    nn::{Linear, LinearConfig},
+    prelude::*,
+};
+use burn_love::{
+    encoders::{VisionConfig, VisionEncoder, VisionFeatures, VisionKind, VisionTower},
+    weights::{State, WeightsError, keys, state_of},
+};
+use image::{RgbImage, imageops};
+use rand::{Rng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::{
+    audio::seen_classes,
+    probe::{Labelled, probe},
+    scenes::{Scene, Scenes},
+    task::{Draw, Gate, Scored, Task, cross_entropy, index_of, put_accuracy, read, upload},
+};
+use crate::{
+    config::Config,
+    data::Split,
+    samples::Preparer,
+    synth::{Class, Colour, Item, SECONDS, SceneGraph, Shape, Surface},
+    training::{RunError, Values, bce_with_logits},
+};
+
+/// Attributes of a patch, each with the number of its values; one more stands for the background.
+const ATTRIBUTES: [(&str, usize); 3] = [
+    ("shape", Shape::ALL.len()),
+    ("surface", Surface::ALL.len()),
+    ("colour", Colour::ALL.len()),
+];
+/// Weight of a patch without objects; what objects cover of it comes on top.
+const BACKGROUND: f32 = 0.1;
+/// Share of an object that must be seen for it to count as shown, and for a probe of it.
+const VISIBLE: f64 = 0.5;
+/// Weight of the labels of whole frames.
+const FRAME: f64 = 2.0;
+/// Clips whose features fit the probes.
+const PROBE_CLIPS: usize = 400;
+
+/// Encoder and heads.
+#[derive(Module, Debug)]
+pub struct VisionLearner<B: Backend> {
+    /// What the stage is for.
+    pub encoder: VisionTower<B>,
+    /// Shape, surface and colour of what covers a patch.
+    patch: Linear<B>,
+    /// Classes, shapes, surfaces and colours that a frame shows.
+    frame: Linear<B>,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct VisionTask<'a> {
+    config: &'a Config,
+    preparer: Preparer,
+    scenes: Scenes,
+    classes: Vec<Class>,
+}
+
+/// Frames with labels.
+#[derive(Debug)]
+pub struct VisionBatch {
+    pixels: Vec<f32>,
+    labels: Vec<FrameLabels>,
+}
+
+/// What one frame shows.
+#[derive(Debug, Clone, PartialEq)]
+struct FrameLabels {
+    /// For each patch and attribute the shares of its values, the background's last.
+    patches: Vec<f32>,
+    /// For each patch how much it counts.
+    weights: Vec<f32>,
+    /// 1 for each class, shape, surface and colour that is shown.
+    shown: Vec<f32>,
+    /// Objects that are shown, each with the patch that it covers most.
+    objects: Vec<(Item, usize)>,
+}
+
+/// The columns of an item's attributes.
+fn columns(item: &Item) -> [Option<usize>; 3] {
+    [
+        index_of(Shape::ALL, &item.class.shape),
+        index_of(Surface::ALL, &item.class.surface),
+        index_of(Colour::ALL, &item.colour),
+    ]
+}
+
+impl FrameLabels {
+    /// Labels of frame `t`; `flip` says which axes are mirrored (x, y).
+    fn new(graph: &SceneGraph, t: u32, flip: [bool; 2], config: &VisionConfig, classes: &[Class]) -> Self {
+        let coverage = coverage(graph, t, flip, config);
+        let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
+        let patches = config.patches();
+        let mut shares = vec![0.0; patches * total];
+        let mut weights = vec![BACKGROUND; patches];
+        for (p, row) in shares.chunks_exact_mut(total).enumerate() {
+            let covered: f32 = coverage.iter().map(|object| object[p]).sum();
+            weights[p] += covered;
+            let mut from = 0;
+            for (a, (_, count)) in ATTRIBUTES.iter().enumerate() {
+                for (object, share) in graph.objects.iter().zip(&coverage) {
+                    if let Some(column) = columns(&object.item)[a] {
+                        row[from + column] += share[p];
+                    }
+                }
+                row[from + count] = 1.0 - covered;
+                from += count + 1;
+            }
+        }
+        let visible = |i: usize| {
+            let frame = graph.objects[i].frames.get(t as usize);
+            frame.is_some_and(|frame| frame.visibility >= VISIBLE)
+                && coverage[i].iter().any(|share| *share > 0.0)
+        };
+        let most = |i: usize| {
+            let shares = coverage[i].iter().enumerate();
+            shares.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(p, _)| p)
+        };
+        let objects: Vec<(Item, usize)> = (0..coverage.len())
+            .filter(|i| visible(*i))
+            .map(|i| (graph.objects[i].item, most(i)))
+            .collect();
+        let is =
+            |test: &dyn Fn(&Item) -> bool| f32::from(u8::from(objects.iter().any(|(item, _)| test(item))));
+        let of_class = classes.iter().map(|class| is(&|item| item.class == *class));
+        let shapes = Shape::ALL
+            .iter()
+            .map(|shape| is(&|item| item.class.shape == *shape));
+        let surfaces = Surface::ALL
+            .iter()
+            .map(|surface| is(&|item| item.class.surface == *surface));
+        let colours = Colour::ALL
+            .iter()
+            .map(|colour| is(&|item| item.colour == *colour));
+        Self {
+            shown: of_class.chain(shapes).chain(surfaces).chain(colours).collect(),
+            patches: shares,
+            weights,
+            objects,
+        }
+    }
+}
+
+/// The share of each patch that each object covers, `[object][patch]`, as the encoder's preprocessing lays patches over
+/// the frame.
+fn coverage(graph: &SceneGraph, t: u32, flip: [bool; 2], config: &VisionConfig) -> Vec<Vec<f32>> {
+    let (width, height) = (graph.width as usize, graph.height as usize);
+    let side = config.image_size / config.patch_size;
+    // What is cut out of the frame: all of it, or CLIP's middle.
+    let (w, h) = match config.kind {
+        VisionKind::Vit => (width, height),
+        VisionKind::Clip => (width.min(height), width.min(height)),
+    };
+    let (left, top) = ((width - w) / 2, (height - h) / 2);
+    let mut counts = vec![vec![0.0; side * side]; graph.objects.len()];
+    let mut pixels = vec![0.0f32; side * side];
+    for (at, owner) in graph.owners(t).into_iter().enumerate() {
+        let mirror = |v: usize, size: usize, flip: bool| if flip { size - 1 - v } else { v };
+        let (x, y) = (
+            mirror(at % width, width, flip[0]),
+            mirror(at / width, height, flip[1]),
+        );
+        let (Some(x), Some(y)) = (x.checked_sub(left), y.checked_sub(top)) else {
+            continue;
+        };
+        if x >= w || y >= h {
+            continue;
+        }
+        let patch = y * side / h * side + x * side / w;
+        pixels[patch] += 1.0;
+        if let Some(owner) = owner {
+            counts[owner][patch] += 1.0;
+        }
+    }
+    for object in &mut counts {
+        object
+            .iter_mut()
+            .zip(&pixels)
+            .for_each(|(count, all)| *count /= all.max(1.0));
+    }
+    counts
+}
+
+impl<'a> VisionTask<'a> {
+    /// The stage on the scenes of a data set.
+    ///
+    /// # Errors
+    /// If the tokenizer that the config names cannot be used.
+    pub fn new(config: &'a Config, scenes: Scenes) -> Result<Self, RunError> {
+        Ok(Self {
+            config,
+            preparer: Preparer::new(config)?,
+            scenes,
+            classes: seen_classes(),
+        })
+    }
+
+    /// Some frames, each with its mirroring.
+    fn read(&self, frames: &[(&Scene, u32, [bool; 2])]) -> Result<VisionBatch, RunError> {
+        let vision = &self.config.model.encoders.vision;
+        let one = |(scene, t, flip): &(&Scene, u32, [bool; 2])| {
+            let mut frame: RgbImage = self.scenes.frame(scene, *t as usize)?;
+            if flip[0] {
+                imageops::flip_horizontal_in_place(&mut frame);
+            }
+            if flip[1] {
+                imageops::flip_vertical_in_place(&mut frame);
+            }
+            let labels = FrameLabels::new(&scene.graph, *t, *flip, vision, &self.classes);
+            Ok((self.preparer.vit_pixels(&[frame]), labels))
+        };
+        let frames: Vec<_> = frames.par_iter().map(one).collect::<Result<_, RunError>>()?;
+        let (pixels, labels): (Vec<_>, Vec<_>) = frames.into_iter().unzip();
+        let pixels = pixels.concat();
+        Ok(VisionBatch { pixels, labels })
+    }
+
+    fn see<B: Backend>(
+        &self,
+        encoder: &VisionTower<B>,
+        pixels: Vec<f32>,
+        frames: usize,
+        device: &B::Device,
+    ) -> VisionFeatures<B> {
+        let side = self.config.model.encoders.vision.image_size;
+        encoder.encode_image(upload(pixels, [frames, 3, side, side], device))
+    }
+
+    /// Features of the patch that an object covers most, with the object's shape, surface and colour: two frames a clip.
+    fn features<B: Backend>(
+        &self,
+        encoder: &VisionTower<B>,
+        split: Split,
+        device: &B::Device,
+    ) -> Result<[Labelled; 3], RunError> {
+        let mut found: [Labelled; 3] = Default::default();
+        let scenes = self.scenes.of(split).iter().take(PROBE_CLIPS);
+        let frames: Vec<_> = scenes
+            .flat_map(|scene| [1, SECONDS / 2].map(|t| (scene, t, [false; 2])))
+            .collect();
+        for some in frames.chunks(32) {
+            let VisionBatch { pixels, labels } = self.read(some)?;
+            let patches = self.see(encoder, pixels, labels.len(), device).patches;
+            let [_, p, d] = patches.dims();
+            let features = patches.into_data().convert::<f32>();
+            let features = features.as_slice::<f32>().expect("just converted");
+            for (frame, labels) in features.chunks_exact(p * d).zip(&labels) {
+                for (item, patch) in &labels.objects {
+                    for (a, label) in columns(item).into_iter().flatten().enumerate() {
+                        found[a].push(&frame[patch * d..(patch + 1) * d], label);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Task for VisionTask<'_> {
+    type Module<B: Backend> = VisionLearner<B>;
+    type Batch = VisionBatch;
+
+    fn samples(&self) -> [usize; 2] {
+        [Split::Train, Split::Val].map(|split| self.scenes.of(split).len())
+    }
+
+    fn init<B: Backend>(&self, device: &B::Device, begins: bool) -> Result<VisionLearner<B>, WeightsError> {
+        let config = &self.config.model.encoders.vision;
+        let encoder = config.init(device);
+        let head = |to| LinearConfig::new(config.width, to).init(device);
+        let values: usize = ATTRIBUTES.iter().map(|(_, count)| count).sum();
+        Ok(VisionLearner {
+            encoder: if begins {
+                crate::training::load_vision(encoder, config, &self.config.weights.vision)?
+            } else {
+                encoder
+            },
+            patch: head(values + ATTRIBUTES.len()),
+            frame: head(self.classes.len() + values),
+        })
+    }
+
+    fn batch(&self, draw: Draw, rng: &mut ChaCha8Rng) -> Result<VisionBatch, RunError> {
+        let scenes = self.scenes.of(draw.split);
+        let mut frame = || {
+            let flip = std::array::from_fn(|_| draw.split == Split::Train && rng.random_bool(0.5));
+            Some((scenes.choose(rng)?, rng.random_range(0..SECONDS), flip))
+        };
+        let frames: Vec<_> = (0..self.config.train.batch_size)
+            .filter_map(|_| frame())
+            .collect();
+        self.read(&frames)
+    }
+
+    fn score<B: Backend>(
+        &self,
+        module: &VisionLearner<B>,
+        batch: VisionBatch,
+        device: &B::Device,
+    ) -> Scored<B> {
+        let VisionBatch { pixels, labels } = batch;
+        let n = labels.len();
+        let features = self.see(&module.encoder, pixels, n, device);
+        let [_, p, d] = features.patches.dims();
+        let logits = module.patch.forward(features.patches.reshape([n * p, d]));
+        let [_, columns_all] = logits.dims();
+        let all = |of: fn(&FrameLabels) -> &[f32], shape| {
+            let values: Vec<f32> = labels
+                .iter()
+                .flat_map(|labels| of(labels).iter().copied())
+                .collect();
+            upload::<B, 2>(values, shape, device)
+        };
+        let shares = all(|labels| &labels.patches, [n * p, columns_all]);
+        let weights = all(|labels| &labels.weights, [n * p, 1]);
+        // For each object the patch that it covers most.
+        let mut most: Vec<[Option<usize>; 3]> = vec![[None; 3]; n * p];
+        for (frame, labels) in labels.iter().enumerate() {
+            for (item, patch) in &labels.objects {
+                most[frame * p + patch] = columns(item);
+            }
+        }
+        let mut values = Values::default();
+        let (mut from, mut patch) = (0, Tensor::zeros([1], device));
+        for (a, (name, count)) in ATTRIBUTES.into_iter().enumerate() {
+            let part = |x: &Tensor<B, 2>| x.clone().narrow(1, from, count + 1);
+            patch = patch + cross_entropy(part(&logits), part(&shares), weights.clone());
+            let most: Vec<_> = most.iter().map(|columns| columns[a]).collect();
+            put_accuracy(&mut values, name, part(&logits), &most);
+            from += count + 1;
+        }
+        let shown = module.frame.forward(features.cls);
+        let [_, columns_shown] = shown.dims();
+        let frame = bce_with_logits(shown, all(|labels| &labels.shown, [n, columns_shown]));
+        let loss = patch.clone() + frame.clone() * FRAME;
+        let [total, patch, frame] = read([loss.clone(), patch, frame]);
+        for (name, value) in [("loss", total), ("patches", patch), ("frame", frame)] {
+            values.put(name, value, n as f64);
+        }
+        Scored { loss, values }
+    }
+
+    fn gates<B: Backend>(
+        &self,
+        module: &VisionLearner<B>,
+        device: &B::Device,
+    ) -> Result<Vec<Gate>, RunError> {
+        let train = self.features(&module.encoder, Split::Train, device)?;
+        let held_out = self.features(&module.encoder, Split::Val, device)?;
+        let sets = ATTRIBUTES.iter().zip(train.iter().zip(&held_out));
+        let gate = |((name, _), (train, held_out)): (&(&str, usize), (&_, &_))| Gate {
+            name: (*name).into(),
+            value: probe(train, held_out),
+            // Colour is for expressions; it has no part in the gates.
+            least: (*name != "colour").then_some(0.95),
+        };
+        Ok(sets.map(gate).collect())
+    }
+
+    fn state<B: Backend>(&self, module: &VisionLearner<B>) -> State {
+        state_of(&module.encoder, keys::vision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::{SynthConfig, scenes};
+
+    fn graphs() -> Vec<SceneGraph> {
+        let config = SynthConfig {
+            train: 6,
+            val: 0,
+            test_seen: 0,
+            test_unseen: 0,
+            test_null: 0,
+            ..SynthConfig::default()
+        };
+        scenes(&config).unwrap()
+    }
+
+    #[test]
+    fn patches_are_labelled_with_what_covers_them() {
+        let (config, classes) = (VisionConfig::nano(), seen_classes());
+        for graph in graphs() {
+            let labels = FrameLabels::new(&graph, 3, [false; 2], &config, &classes);
+            let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
+            // Every attribute's shares make one, and all patches together have the objects' areas.
+            let mut covered = 0.0;
+            for row in labels.patches.chunks_exact(total) {
+                assert!((row.iter().sum::<f32>() - 3.0).abs() < 1e-4);
+                covered += row[..Shape::ALL.len()].iter().sum::<f32>() / config.patches() as f32;
+            }
+            let area: f64 = graph.objects.iter().map(|object| object.frames[3].area).sum();
+            assert!((f64::from(covered) - area).abs() < 0.01, "{covered} {area}");
+            // The patch that an object covers most holds, or is next to, its centre.
+            for (item, patch) in &labels.objects {
+                let object = graph.objects.iter().find(|object| object.item == *item).unwrap();
+                let shape = labels.patches[patch * total + columns(item)[0].unwrap()];
+                assert!(shape > 0.15, "{shape}");
+                let pose = object.motion.at(3);
+                let centre = [
+                    pose.x * 6.0 / f64::from(graph.width),
+                    pose.y * 6.0 / f64::from(graph.height),
+                ];
+                let near = |at: usize, centre: f64| (at as f64 + 0.5 - centre).abs() < 1.6;
+                assert!(
+                    near(patch % 6, centre[0]) && near(patch / 6, centre[1]),
+                    "{patch} {centre:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_mirrored_frame_has_mirrored_labels() {
+        let (config, classes) = (VisionConfig::nano(), seen_classes());
+        let graph = &graphs()[0];
+        let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
+        let plain = FrameLabels::new(graph, 0, [false; 2], &config, &classes);
+        let mirrored = FrameLabels::new(graph, 0, [true, true], &config, &classes);
+        let mut turned: Vec<&[f32]> = mirrored.patches.chunks_exact(total).collect();
+        turned.reverse();
+        // Patches need not divide the frame, so borders may move by a pixel.
+        let pairs = turned.concat().into_iter().zip(plain.patches);
+        let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(most < 0.08, "{most}");
+        assert_eq!(mirrored.shown, plain.shown);
+    }
+}

@@ -281,7 +281,7 @@ mod tests {
     fn holes_are_of_the_stated_shares_and_remember_what_was_there() {
         let config = Config::nano();
         let preparer = Preparer::new(&config).unwrap();
-        let text = "the striped green triangle making the quietest sound";
+        let text = "the green striped triangle making the quietest sound";
         let sentence = preparer.tokens(text).unwrap();
         let task = TextTask {
             config: &config,

@@ -8,11 +8,15 @@ use multiversion::multiversion;
 
 use super::{
     matrix::{Matrix, product, shared_product},
+    permute::permuted,
     *,
 };
 
-/// Values of the patches that are multiplied at a time: they fit the second cache of a core.
+/// Values of the patches that are multiplied at a time.
 const PATCHES: usize = 64 * 1024;
+
+/// Fewest and most pixels whose patches are multiplied at a time: the weight is packed anew for each piece.
+const PIXELS: [usize; 2] = [128, 256];
 
 /// A convolution's sizes.
 #[derive(Clone, Copy)]
@@ -152,7 +156,7 @@ fn all_channels(x: &FlexTensor, weights: &Weights, sizes: Sizes) -> FlexTensor {
     // A patch has its values in the order in which they lie together, and so has the weight.
     let together = map.strides[3] == 1;
     let weight = if together {
-        weights.weight.permute(&[0, 2, 3, 1]).to_contiguous()
+        permuted(weights.weight.clone(), &[0, 2, 3, 1])
     } else {
         weights.weight.clone()
     };
@@ -160,7 +164,7 @@ fn all_channels(x: &FlexTensor, weights: &Weights, sizes: Sizes) -> FlexTensor {
     let weight = Matrix::dense(slice(&weight), out, length).transposed();
     let dims = output(map.dims, out, sizes);
     let mut y = FlexTensor::empty(Shape::from(dims), DType::F32);
-    let pixels = (PATCHES / length).clamp(16, 256);
+    let pixels = (PATCHES / length).clamp(PIXELS[0], PIXELS[1]);
     y.storage_mut::<f32>()
         .par_chunks_mut(pixels * out)
         .enumerate()
@@ -231,7 +235,7 @@ fn each_channel(x: &FlexTensor, weights: &Weights, sizes: Sizes) -> FlexTensor {
     let channels = map.dims[3];
     let dims = output(map.dims, channels, sizes);
     let [_, out_h, out_w, _] = dims;
-    let taps = weights.weight.permute(&[2, 3, 1, 0]).to_contiguous(); // [kernel, kernel, 1, C]
+    let taps = permuted(weights.weight.clone(), &[2, 3, 1, 0]); // [kernel, kernel, 1, C]
     let mut y = FlexTensor::empty(Shape::from(dims), DType::F32);
     y.storage_mut::<f32>()
         .par_chunks_mut(out_w * channels)
@@ -299,14 +303,19 @@ pub(in super::super) fn max_pool_channels_last<B: Backend>(
                 };
                 out.copy_from_slice(at(0, 0));
                 for cell in 1..stride * stride {
-                    for (most, x) in out.iter_mut().zip(at(cell / stride, cell % stride)) {
-                        // What is not a number stays none.
-                        *most = if *x > *most || x.is_nan() { *x } else { *most };
-                    }
+                    keep_larger(out, at(cell / stride, cell % stride));
                 }
             }
         });
     Ok(same_type(cast(wrap::<Flex, 4>(y))))
+}
+
+/// The larger of two values each. What is not a number stays none.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn keep_larger(most: &mut [f32], values: &[f32]) {
+    for (most, x) in most.iter_mut().zip(values) {
+        *most = if (*x > *most) | x.is_nan() { *x } else { *most };
+    }
 }
 
 #[cfg(test)]
@@ -368,6 +377,17 @@ mod tests {
             conv1x1(&conv, copied.clone()).expect("taken"),
             conv.forward(copied),
         );
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_none() {
+        for place in 0..4 {
+            let mut values = [0.0, 1.0, 2.0, 3.0];
+            values[place] = f32::NAN;
+            let x = Tensor::<Flex, 1>::from_floats(values, &Default::default()).reshape([1, 2, 2, 1]);
+            let most = max_pool_channels_last(x, 2).expect("taken").into_scalar();
+            assert!(most.is_nan(), "of {values:?}: {most}");
+        }
     }
 
     #[test]

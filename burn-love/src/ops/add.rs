@@ -9,7 +9,11 @@ use burn::prelude::*;
 /// - `x`, output: `[B, ..]`; `shared`: `[1, ..]`
 pub fn add_to_each<B: Backend, const D: usize>(x: Tensor<B, D>, shared: Tensor<B, D>) -> Tensor<B, D> {
     let dims = x.dims();
-    assert_eq!(dims[1..], shared.dims()[1..], "the batch shares a whole entry");
+    assert!(
+        shared.dims()[0] == 1 && dims[1..] == shared.dims()[1..],
+        "entries of {dims:?} cannot share {:?}",
+        shared.dims()
+    );
     if dims[0] == 1 {
         return x + shared;
     }

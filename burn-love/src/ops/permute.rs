@@ -8,6 +8,10 @@ use burn::prelude::*;
 /// # Shapes
 /// - output: dimension `i` is dimension `axes[i]` of `x`
 pub fn permute<B: Backend, const D: usize>(x: Tensor<B, D>, axes: [usize; D]) -> Tensor<B, D> {
+    assert!(
+        (0..D).all(|axis| axes.contains(&axis)),
+        "{axes:?} is no order of {D} dimensions"
+    );
     #[cfg(feature = "flex")]
     let x = match super::flex::permute(x, axes) {
         Ok(y) => return y,

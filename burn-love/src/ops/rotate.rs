@@ -14,6 +14,15 @@ pub fn rotate_pairs<B: Backend>(
     sin: Tensor<B, 2>,
     count: usize,
 ) -> Tensor<B, 4> {
+    let ([.., length, width], [grid, angles]) = (x.dims(), cos.dims());
+    assert!(
+        width == angles && width.is_multiple_of(2) && sin.dims() == cos.dims(),
+        "{width} channels cannot be turned by tables of {angles}"
+    );
+    assert!(
+        grid > 0 && count.is_multiple_of(grid) && count <= length,
+        "{count} of {length} rows cannot be turned by a table of {grid}"
+    );
     #[cfg(feature = "flex")]
     let (x, cos, sin) = match super::flex::rotate_pairs(x, cos, sin, count) {
         Ok(y) => return y,

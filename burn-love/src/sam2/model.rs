@@ -422,7 +422,7 @@ impl<B: Backend> SamHeadsOutput<B> {
 /// - output: `[B, H·W, C]`
 pub(super) fn map_to_rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 3> {
     let [b, c, h, w] = map.dims();
-    permute(map.reshape([b, c, h * w]), [0, 2, 1])
+    permute(map, [0, 2, 3, 1]).reshape([b, h * w, c])
 }
 
 #[cfg(test)]

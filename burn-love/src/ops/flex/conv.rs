@@ -1,4 +1,4 @@
-//! Convolutions and pooling of channels-last maps, for inference: patches of a few pixels at a time, multiplied by `gemm`.
+//! Convolutions and pooling of channels-last maps, for inference: patches of some pixels at a time, multiplied by `gemm`.
 
 use burn::{
     nn::{PaddingConfig2d, conv::Conv2d},
@@ -130,15 +130,25 @@ pub(in super::super) fn conv1x1<B: Backend>(
     }
     let x = positive(primitive(cast::<_, Tensor<Flex, 4>>(x)?));
     let [batch, _, h, w] = x.shape().dims();
-    // One step through all pixels, be they a plane or rows of channels.
-    let x = x.reshape(Shape::from([batch, 1, inner, h * w]));
+    // One step through all pixels, be they a plane or rows of channels; a part of a map is copied.
+    let steps = |x: &FlexTensor| {
+        let strides: [usize; 4] = std::array::from_fn(|i| x.layout().strides()[i] as usize);
+        let step = if w == 1 { strides[2] } else { strides[3] };
+        (h == 1 || w == 1 || strides[2] == w * strides[3]).then_some([strides[0], strides[1], step])
+    };
+    let (x, [entry, channel, pixel]) = match steps(&x) {
+        Some(steps) => (x, steps),
+        None => (permuted(x, &[0, 1, 2, 3]), [inner * h * w, h * w, 1]),
+    };
+    let storage = &x.storage::<f32>()[x.layout().start_offset()..];
     let mut y = FlexTensor::empty(Shape::from([batch, out, h, w]), DType::F32);
     let weight = Matrix::dense(slice(&weights.weight), out, inner);
     for (b, y) in y.storage_mut::<f32>().chunks_exact_mut(out * h * w).enumerate() {
         y.par_chunks_mut(h * w)
             .zip(&weights.bias)
             .for_each(|(y, bias)| y.fill(*bias));
-        shared_product(weight, Matrix::head(&x, b, 0), y, true);
+        let pixels = Matrix::strided(&storage[b * entry..], [inner, h * w], [channel, pixel]);
+        shared_product(weight, pixels, y, true);
     }
     Ok(same_type(cast(wrap::<Flex, 4>(y))))
 }
@@ -371,12 +381,21 @@ mod tests {
     fn a_pointwise_convolution_is_a_product() {
         let conv = Conv2dConfig::new([5, 7], [1, 1]).init::<Flex>(&Default::default());
         let x = random([2, 9, 11, 5]).permute([0, 3, 1, 2]);
-        let copied = Tensor::from_data(x.clone().into_data(), &Default::default());
-        close(conv1x1(&conv, x).expect("taken"), conv.forward(copied.clone()));
-        close(
-            conv1x1(&conv, copied.clone()).expect("taken"),
-            conv.forward(copied),
-        );
+        let copied = Tensor::<Flex, 4>::from_data(x.clone().into_data(), &Default::default());
+        // All, a batch entry, a column, a line, and a middle.
+        for [b, h, w] in [
+            [0..2, 0..9, 0..11],
+            [1..2, 0..9, 0..11],
+            [0..2, 0..9, 3..4],
+            [0..2, 4..5, 0..11],
+            [1..2, 2..5, 3..9],
+        ] {
+            for x in [&x, &copied] {
+                let part = x.clone().slice([b.clone(), 0..5, h.clone(), w.clone()]);
+                let expected = Tensor::from_data(part.clone().into_data(), &Default::default());
+                close(conv1x1(&conv, part).expect("taken"), conv.forward(expected));
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(in super::super) fn linear<B: Backend>(
         Ok((x, weight, bias)) => (primitive(x), primitive(weight), primitive(bias)),
         Err((x, ..)) => return Err(x),
     };
+    // Each side's gradient needs the other side.
+    let needed = [weight.is_tracked(), x.is_tracked()];
     let nodes = [x.node, weight.node, bias.node];
     let (x, weight) = (positive(x.primitive), positive(weight.primitive));
     let y = forward(&x, &weight, bias.primitive);
@@ -48,7 +50,10 @@ pub(in super::super) fn linear<B: Backend>(
         .compute_bound()
         .stateful()
     {
-        OpsKind::Tracked(prep) => prep.finish([x, weight], y),
+        OpsKind::Tracked(prep) => {
+            let [keeps_x, keeps_weight] = needed;
+            prep.finish([keeps_x.then_some(x), keeps_weight.then_some(weight)], y)
+        }
         OpsKind::UnTracked(prep) => prep.finish(y),
     };
     Ok(same_type(cast(wrap::<AutodiffFlex, 2>(y))))
@@ -74,22 +79,22 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor) -> FlexTensor 
 struct LinearLayer;
 
 impl Backward<Flex, 3> for LinearLayer {
-    /// Input and weight.
-    type State = [FlexTensor; 2];
+    /// Input and weight, where the other one's gradient is asked for.
+    type State = [Option<FlexTensor>; 2];
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = contiguous(grads.consume::<Flex>(&ops.node)).expect("a gradient has its tensor's dtype");
         let [x, weight] = ops.state;
-        let (x, weight, slope) = (Matrix::of(&x), Matrix::of(&weight), Matrix::of(&grad));
+        let slope = Matrix::of(&grad);
         let [of_x, of_weight, of_bias] = ops.parents;
-        if let Some(parent) = of_x {
-            grads.register::<Flex>(parent.id, product(slope, weight.transposed()));
+        if let (Some(parent), Some(weight)) = (of_x, &weight) {
+            grads.register::<Flex>(parent.id, product(slope, Matrix::of(weight).transposed()));
         }
-        if let Some(parent) = of_weight {
-            grads.register::<Flex>(parent.id, product(x.transposed(), slope));
+        if let (Some(parent), Some(x)) = (of_weight, &x) {
+            grads.register::<Flex>(parent.id, product(Matrix::of(x).transposed(), slope));
         }
         if let Some(parent) = of_bias {
-            grads.register::<Flex>(parent.id, sum_of_rows(slice(&grad), weight.columns));
+            grads.register::<Flex>(parent.id, sum_of_rows(slice(&grad), slope.columns));
         }
     }
 }
@@ -168,12 +173,37 @@ mod tests {
     #[test]
     fn a_frozen_layer_gets_no_gradient() {
         let device = Default::default();
-        let layer = LinearConfig::new(4, 3).init::<AutodiffFlex>(&device).no_grad();
-        let x = Tensor::<AutodiffFlex, 2>::ones([2, 4], &device).require_grad();
-        let grads = linear(x.clone(), &layer)
-            .expect("f32 on the CPU")
-            .sum()
-            .backward();
-        assert!(x.grad(&grads).is_some() && layer.weight.grad(&grads).is_none());
+        let learning = LinearConfig::new(4, 3).init::<AutodiffFlex>(&device);
+        let mut half = learning.clone();
+        half.weight = half.weight.no_grad();
+        for (layer, x_learns) in [
+            (learning.clone().no_grad(), true),
+            (half, true),
+            (learning, false),
+        ] {
+            let x = Tensor::<AutodiffFlex, 2>::ones([2, 4], &device).set_require_grad(x_learns);
+            let run = |y: Tensor<AutodiffFlex, 2>| {
+                let grads = y.sum().backward();
+                let bias = layer.bias.as_ref().expect("a bias").grad(&grads);
+                let (x, weight) = (x.grad(&grads), layer.weight.grad(&grads));
+                (
+                    x.map(Tensor::into_data),
+                    weight.map(Tensor::into_data),
+                    bias.map(Tensor::into_data),
+                )
+            };
+            let fast = run(linear(x.clone(), &layer).expect("f32 on the CPU"));
+            let plain = run(layer.forward(x.clone()));
+            assert_eq!(fast.0.is_some(), x_learns);
+            assert_eq!(
+                [fast.0.is_some(), fast.1.is_some(), fast.2.is_some()],
+                [plain.0.is_some(), plain.1.is_some(), plain.2.is_some()]
+            );
+            for (fast, plain) in [(fast.0, plain.0), (fast.1, plain.1), (fast.2, plain.2)] {
+                if let (Some(fast), Some(plain)) = (fast, plain) {
+                    fast.assert_approx_eq::<f32>(&plain, Tolerance::absolute(1e-6));
+                }
+            }
+        }
     }
 }

@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// A `[rows, columns]` whose strides are positive.
+    /// A `[rows, columns]` without negative strides.
     pub fn of(tensor: &'a FlexTensor) -> Self {
         let [rows, columns] = tensor.shape().dims();
         let layout = tensor.layout();
@@ -48,6 +48,17 @@ impl<'a> Matrix<'a> {
             columns,
             row_stride: layout.strides()[0] as usize,
             column_stride: layout.strides()[1] as usize,
+        }
+    }
+
+    /// The matrix that begins at the start of `storage`.
+    pub fn strided(storage: &'a [f32], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
+        Self {
+            storage,
+            rows,
+            columns,
+            row_stride: strides[0],
+            column_stride: strides[1],
         }
     }
 
@@ -92,8 +103,14 @@ impl<'a> Matrix<'a> {
 
     /// Whether all elements lie in the storage.
     fn fits(&self) -> bool {
-        let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
-        last < self.storage.len()
+        if self.rows == 0 || self.columns == 0 {
+            return true;
+        }
+        let steps = |count: usize, stride: usize| (count - 1).checked_mul(stride);
+        steps(self.rows, self.row_stride)
+            .zip(steps(self.columns, self.column_stride))
+            .and_then(|(down, right)| down.checked_add(right))
+            .is_some_and(|last| last < self.storage.len())
     }
 }
 
@@ -105,7 +122,11 @@ pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mu
 /// As [`product`], by all threads where it is large: in pieces of rows, or of whatever `gemm` chooses where rows are few.
 /// No sum is split, so the number of threads changes nothing.
 pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
-    if left.rows * left.columns * right.columns < PARALLEL {
+    let size = left
+        .rows
+        .saturating_mul(left.columns)
+        .saturating_mul(right.columns);
+    if size < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
     if left.rows < 4 * ROWS {
@@ -128,7 +149,8 @@ fn multiply(
     add: bool,
     parallelism: Parallelism,
 ) {
-    assert!(left.columns == right.rows && out.len() == left.rows * right.columns);
+    assert_eq!(left.columns, right.rows);
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
     assert!(left.fits() && right.fits());
     // SAFETY: both inputs lie in their storages and the output is as long as the product, as asserted above; the output
     // is borrowed exclusively, so it overlaps neither.

@@ -1,11 +1,15 @@
 //! Copies of views into their own order: runs where the last dimension lies together, tiles where another one does.
 
 use burn::tensor::{Element, Shape, TensorMetadata};
+use burn_flex::Layout;
 
 use super::*;
 
 /// Side of a tile of which both rows and columns stay in a core's first cache.
 const TILE: usize = 16;
+
+/// Outermost rows that are too few to be shared: their insides are.
+const FEW: usize = 8;
 
 /// Permutes on the fast road, or hands the tensor back.
 pub(in super::super) fn permute<B: Backend, const D: usize>(
@@ -53,16 +57,22 @@ impl Backward<Flex, 1> for Permute {
 /// `x` with its dimensions in the order of `axes`, copied unless it lies so.
 pub(super) fn permuted(x: FlexTensor, axes: &[usize]) -> FlexTensor {
     let x = x.permute(axes);
-    if x.is_contiguous() || !x.layout().has_positive_strides() || x.shape().num_elements() == 0 {
+    if x.is_contiguous() || x.shape().num_elements() == 0 {
         return x;
+    }
+    if !x.layout().has_positive_strides() {
+        return x.to_contiguous();
+    }
+    let dimensions = dimensions(&x.shape(), x.layout().strides());
+    if matches!(dimensions[..], [] | [Dimension { from: 1, .. }]) {
+        // It lies so; only the strides of dimensions of one element say otherwise.
+        let strides = Layout::contiguous(x.shape()).strides().to_vec();
+        let layout = Layout::new(x.shape(), strides, x.layout().start_offset());
+        return x.with_layout(layout);
     }
     let mut y = FlexTensor::empty(x.shape(), DType::F32);
     let source = &x.storage::<f32>()[x.layout().start_offset()..];
-    copy(
-        source,
-        &dimensions(&x.shape(), x.layout().strides()),
-        y.storage_mut(),
-    );
+    copy(source, &dimensions, y.storage_mut());
     y
 }
 
@@ -104,7 +114,17 @@ fn copy(source: &[f32], dimensions: &[Dimension], out: &mut [f32]) {
         out.copy_from_slice(&source[..out.len()]);
         return;
     };
-    let rows = (CHUNK / outer.to).max(1).next_multiple_of(TILE).min(outer.size);
+    // Whether the outermost dimension makes the tiles together with the last one; pieces then hold whole tiles.
+    let tiled = inner.last().is_some_and(|last| last.from != 1)
+        && closest(&dimensions[..dimensions.len() - 1]) == Some(0);
+    if !tiled && outer.size < FEW && outer.to > CHUNK {
+        let pieces = out.par_chunks_mut(outer.to).enumerate();
+        pieces.for_each(|(i, out)| copy(&source[i * outer.from..], inner, out));
+        return;
+    }
+    let rows = (CHUNK / outer.to).max(1);
+    let rows = if tiled { rows.next_multiple_of(TILE) } else { rows };
+    let rows = rows.min(outer.size);
     out.par_chunks_mut(rows * outer.to)
         .enumerate()
         .for_each(|(i, out)| {
@@ -116,18 +136,20 @@ fn copy(source: &[f32], dimensions: &[Dimension], out: &mut [f32]) {
             let source = &source[i * rows * outer.from..];
             match piece.pop().expect("there is an outermost dimension") {
                 run if run.from == 1 => copy_runs(source, &piece, run.size, out),
-                last => {
-                    // Next to the last dimension, the one whose values lie closest together in the source.
-                    match (0..piece.len()).min_by_key(|i| (piece[*i].from == 0, piece[*i].from)) {
-                        Some(i) => {
-                            let close = piece.remove(i);
-                            copy_planes(source, &piece, [close, last], out);
-                        }
-                        None => copy_tile(source, [ONE, last], out),
+                last => match closest(&piece) {
+                    Some(i) => {
+                        let close = piece.remove(i);
+                        copy_planes(source, &piece, [close, last], out);
                     }
-                }
+                    None => copy_tile(source, [ONE, last], out),
+                },
             }
         });
+}
+
+/// Of dimensions without the last, the one whose values lie closest together in the source.
+fn closest(dimensions: &[Dimension]) -> Option<usize> {
+    (0..dimensions.len()).min_by_key(|i| (dimensions[*i].from == 0, dimensions[*i].from))
 }
 
 const ONE: Dimension = Dimension {
@@ -228,6 +250,10 @@ mod tests {
         compare(random([70, 3, 5]), [2, 1, 0]);
         compare(random([4, 1, 5]), [0, 1, 2]);
         compare(random([2, 3, 40, 900]), [1, 0, 2, 3]);
+        compare(random([2, 40, 30, 50]), [0, 2, 3, 1]);
+        compare(random([3, 1, 20, 30]), [0, 2, 1, 3]);
+        compare(random([20000, 3]), [1, 0]);
+        compare(random([3, 20000]), [1, 0]);
         compare(random([9]), [0]);
         compare(random([0, 3]), [1, 0]);
     }
@@ -238,6 +264,8 @@ mod tests {
         compare(x.clone().slice([1..5, 3..17, 2..29]), [0, 1, 2]);
         compare(x.clone().slice([1..5, 3..17, 2..29]), [2, 0, 1]);
         compare(x.clone().slice([1..2, 3..4, 2..3]), [2, 0, 1]);
+        compare(x.clone().slice([1..2, 3..4]), [1, 0, 2]);
+        compare(x.clone().flip([1]), [1, 0, 2]);
         compare(x.clone().narrow(0, 2, 1).expand([4, 20, 30]), [0, 1, 2]);
         compare(x.narrow(2, 2, 1).expand([6, 20, 7]), [1, 2, 0]);
     }

@@ -21,19 +21,22 @@ use rayon::prelude::*;
 
 mod attention;
 mod conv;
+mod conv_gradients;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod matrix;
 mod permute;
+mod pool;
 mod rotate;
 
 pub(super) use attention::attention;
-pub(super) use conv::{conv1x1, conv2d_channels_last, max_pool_channels_last};
+pub(super) use conv::{conv1x1, conv2d_channels_last};
 pub(super) use gelu::gelu;
 pub(super) use layer_norm::layer_norm;
 pub(super) use linear::linear;
 pub(super) use permute::permute;
+pub(super) use pool::max_pool_channels_last;
 pub(super) use rotate::rotate_pairs;
 
 /// The CPU backend with autodiff, as training uses it.

@@ -1,4 +1,6 @@
-//! Convolutions and pooling of channels-last maps, for inference: patches of some pixels at a time, multiplied by `gemm`.
+//! Convolutions of channels-last maps: patches of some pixels at a time, multiplied by `gemm`.
+
+use std::ops::Range;
 
 use burn::{
     nn::{PaddingConfig2d, conv::Conv2d},
@@ -7,6 +9,7 @@ use burn::{
 use multiversion::multiversion;
 
 use super::{
+    conv_gradients::tracked,
     matrix::{Matrix, product, shared_product},
     permute::permuted,
     *,
@@ -19,29 +22,54 @@ const PATCHES: usize = 64 * 1024;
 const PIXELS: [usize; 2] = [128, 256];
 
 /// A convolution's sizes.
-#[derive(Clone, Copy)]
-struct Sizes {
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
 }
 
-/// Weight and bias on the CPU.
-struct Weights {
-    weight: FlexTensor,
-    bias: Vec<f32>,
+impl Sizes {
+    /// Those of a layer that the fast roads take: without dilation, padded alike on both sides.
+    fn of<B: Backend>(conv: &Conv2d<B>) -> Option<Self> {
+        let [_, _, kernel_h, kernel_w] = conv.weight.dims();
+        let padding = match conv.padding {
+            PaddingConfig2d::Valid => [0, 0],
+            PaddingConfig2d::Explicit(top, left, bottom, right) if top == bottom && left == right => {
+                [top, left]
+            }
+            _ => return None,
+        };
+        (conv.dilation == [1, 1]).then_some(Self {
+            kernel: [kernel_h, kernel_w],
+            stride: conv.stride,
+            padding,
+        })
+    }
+
+    /// Whether each output pixel sees the input pixel at its own place alone.
+    fn pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
+    }
+
+    /// The dimensions of the output, channels last.
+    pub fn output(&self, input: [usize; 4], channels: usize) -> [usize; 4] {
+        let [batch, h, w, _] = input;
+        let side = |side: usize, i: usize| (side + 2 * self.padding[i] - self.kernel[i]) / self.stride[i] + 1;
+        [batch, side(h, 0), side(w, 1), channels]
+    }
 }
 
 /// A channels-last map by strides.
-struct Map<'a> {
+pub(super) struct Map<'a> {
     storage: &'a [f32],
     /// Batch, height, width, channels.
-    dims: [usize; 4],
+    pub dims: [usize; 4],
     strides: [usize; 4],
 }
 
 impl<'a> Map<'a> {
-    fn of(tensor: &'a FlexTensor) -> Self {
+    pub fn of(tensor: &'a FlexTensor) -> Self {
         let layout = tensor.layout();
         Self {
             storage: &tensor.storage()[layout.start_offset()..],
@@ -49,65 +77,113 @@ impl<'a> Map<'a> {
             strides: std::array::from_fn(|i| layout.strides()[i] as usize),
         }
     }
+
+    /// Whether the channels of a pixel lie together. A patch has its values in the order in which they lie: `[kernel,
+    /// kernel, C]` then, else `[C, kernel, kernel]`.
+    pub fn together(&self) -> bool {
+        self.strides[3] == 1
+    }
+
+    /// Whether all pixels lie one behind the other.
+    fn dense(&self) -> bool {
+        let [_, h, w, channels] = self.dims;
+        self.strides == [h * w * channels, w * channels, channels, 1]
+    }
+
+    /// Patches below the kernel at output pixels, one a row; `room` is where they are gathered.
+    pub fn patches<'b>(&'b self, pixels: Range<usize>, sizes: Sizes, room: &'b mut Vec<f32>) -> Matrix<'b> {
+        let length = self.dims[3] * sizes.kernel[0] * sizes.kernel[1];
+        if sizes.pointwise() && self.dense() {
+            return Matrix::dense(&self.storage[pixels.start * length..], pixels.len(), length);
+        }
+        room.clear();
+        room.resize(pixels.len() * length, 0.0);
+        for (patch, pixel) in room.chunks_exact_mut(length).zip(pixels.clone()) {
+            fill_patch(patch, self, pixel, sizes);
+        }
+        Matrix::dense(room, pixels.len(), length)
+    }
+
+    /// The channels of a pixel, which lie together.
+    pub fn pixel(&self, batch: usize, [row, column]: [usize; 2]) -> &'a [f32] {
+        let [entry, line, step, _] = self.strides;
+        &self.storage[batch * entry + row * line + column * step..][..self.dims[3]]
+    }
+
+    /// The lines below the kernel at an output row of entry `batch`, each with its row of the kernel; of a dense map.
+    pub fn lines(&self, batch: usize, row: usize, sizes: Sizes) -> impl Iterator<Item = (usize, &'a [f32])> {
+        let [_, height, width, channels] = self.dims;
+        let (storage, line) = (self.storage, width * channels);
+        (0..sizes.kernel[0]).filter_map(move |ky| {
+            let y = (row * sizes.stride[0] + ky).checked_sub(sizes.padding[0])?;
+            (y < height).then(|| (ky, &storage[(batch * height + y) * line..][..line]))
+        })
+    }
 }
 
-/// The layer's weights where it is one that the fast road takes.
-fn weights<B: Backend>(conv: &Conv2d<B>) -> Option<Weights> {
-    if conv.dilation != [1, 1] {
-        return None;
-    }
-    let weight: Tensor<Flex, 4> = cast(conv.weight.val()).ok()?;
-    let bias = match &conv.bias {
-        Some(bias) => {
-            let bias: Tensor<Flex, 1> = cast(bias.val()).ok()?;
-            slice(&contiguous(primitive(bias))?).to_vec()
-        }
-        None => vec![0.0; weight.dims()[0]],
+/// A weight `[C', C, kernel, kernel]` with its values in the order of the patches of `map`.
+fn as_patches(weight: &FlexTensor, map: &Map<'_>) -> FlexTensor {
+    let axes = if map.together() {
+        [0, 2, 3, 1]
+    } else {
+        [0, 1, 2, 3]
     };
-    Some(Weights {
-        weight: contiguous(primitive(weight))?,
-        bias,
-    })
+    permuted(weight.clone(), &axes)
 }
 
-fn padding<B: Backend>(conv: &Conv2d<B>) -> Option<[usize; 2]> {
-    match conv.padding {
-        PaddingConfig2d::Valid => Some([0, 0]),
-        PaddingConfig2d::Explicit(top, left, bottom, right) => {
-            (top == bottom && left == right).then_some([top, left])
-        }
-        PaddingConfig2d::Same => None,
-    }
-}
+/// Input, weight and bias.
+type Inputs<B> = (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 1>);
 
 /// Convolves on the fast road, or hands the input back.
 pub(in super::super) fn conv2d_channels_last<B: Backend>(
     conv: &Conv2d<B>,
     x: Tensor<B, 4>,
 ) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
-    let (Some(weights), Some(padding)) = (weights(conv), padding(conv)) else {
+    let Some(sizes) = Sizes::of(conv) else {
         return Err(x);
     };
-    let [_, inner, kernel_h, kernel_w] = weights.weight.shape().dims();
-    let sizes = Sizes {
-        kernel: [kernel_h, kernel_w],
-        stride: conv.stride,
-        padding,
-    };
-    let [_, h, w, channels] = x.dims();
-    let fits = h + 2 * padding[0] >= kernel_h && w + 2 * padding[1] >= kernel_w;
-    let depthwise = inner == 1 && conv.groups == channels && weights.weight.shape()[0] == channels;
+    let weight = conv.weight.val();
+    let ([out, inner, ..], [_, h, w, channels]) = (weight.dims(), x.dims());
+    let fits = h + 2 * sizes.padding[0] >= sizes.kernel[0] && w + 2 * sizes.padding[1] >= sizes.kernel[1];
     let whole = conv.groups == 1 && inner == channels;
-    if x.dtype() != DType::F32 || x.shape().num_elements() == 0 || !fits || !(depthwise || whole) {
+    let depthwise = inner == 1 && conv.groups == channels && out == channels;
+    let numbers = x.dtype() == DType::F32 && weight.dtype() == DType::F32;
+    if !numbers || x.shape().num_elements() == 0 || !fits || !(whole || depthwise) {
         return Err(x);
     }
-    let x = positive(primitive(cast::<_, Tensor<Flex, 4>>(x)?));
-    let y = if depthwise && channels > 1 {
-        each_channel(&contiguous(x).expect("the dtype was checked"), &weights, sizes)
-    } else {
-        all_channels(&x, &weights, sizes)
+    let bias = match &conv.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([out], &x.device()),
     };
-    Ok(same_type(cast(wrap::<Flex, 4>(y))))
+    let inputs = match cast::<Inputs<B>, Inputs<Flex>>((x, weight, bias)) {
+        Ok((x, weight, bias)) => {
+            let x = positive(primitive(x));
+            let y = forward(&x, &primitive(weight), primitive(bias), sizes);
+            return Ok(same_type(cast(wrap::<Flex, 4>(y))));
+        }
+        Err(inputs) => inputs,
+    };
+    // The plain road has the gradients of depthwise convolutions that skip pixels.
+    if !whole && sizes.stride != [1, 1] {
+        return Err(inputs.0);
+    }
+    let (x, weight, bias) = cast::<Inputs<B>, Inputs<AutodiffFlex>>(inputs).map_err(|(x, ..)| x)?;
+    Ok(same_type(cast(tracked(x, weight, bias, sizes))))
+}
+
+/// The convolution of a map with positive strides, of each channel by itself where the weight sees one of several.
+///
+/// # Shapes
+/// - `x`: `[B, H, W, C]`; `weight`: `[C', C or 1, kernel, kernel]`; `bias`: `[C']`
+pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor, sizes: Sizes) -> FlexTensor {
+    let bias = contiguous(bias).expect("f32, as the weight");
+    let [_, _, _, channels] = x.shape().dims();
+    let [_, inner, ..] = weight.shape().dims::<4>();
+    if inner == channels {
+        return all_channels(x, weight, slice(&bias), sizes);
+    }
+    let x = contiguous(x.clone()).expect("the dtype was checked");
+    each_channel(&x, weight, slice(&bias), sizes)
 }
 
 /// Applies a 1×1 convolution on the fast road, or hands the input back.
@@ -115,20 +191,31 @@ pub(in super::super) fn conv1x1<B: Backend>(
     conv: &Conv2d<B>,
     x: Tensor<B, 4>,
 ) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
-    let Some(weights) = weights(conv) else {
+    let Some(sizes) = Sizes::of(conv) else {
         return Err(x);
     };
-    let [out, inner, ..] = weights.weight.shape().dims::<4>();
-    let plain = conv.groups == 1 && conv.stride == [1, 1] && padding(conv) == Some([0, 0]);
-    if weights.weight.shape().dims::<4>()[2..] != [1, 1]
-        || inner != x.dims()[1]
-        || !plain
-        || x.dtype() != DType::F32
-        || x.shape().num_elements() == 0
-    {
+    let weight = conv.weight.val();
+    let [out, inner, ..] = weight.dims();
+    let usable = conv.groups == 1 && sizes.pointwise() && inner == x.dims()[1];
+    let numbers = x.dtype() == DType::F32 && weight.dtype() == DType::F32;
+    if !usable || !numbers || x.shape().num_elements() == 0 {
         return Err(x);
     }
-    let x = positive(primitive(cast::<_, Tensor<Flex, 4>>(x)?));
+    let x = match cast::<_, Tensor<Flex, 4>>(x) {
+        Ok(x) => x,
+        Err(x) => {
+            // In training the channels come last, as everywhere else.
+            let y = conv2d_channels_last(conv, x.permute([0, 2, 3, 1])); // BCHW → BHWC
+            return y.map_or_else(|x| Err(x.permute([0, 3, 1, 2])), |y| Ok(y.permute([0, 3, 1, 2]))); // BHWC → BCHW
+        }
+    };
+    let weight: Tensor<Flex, 4> = same_type(cast(weight));
+    let weight = contiguous(primitive(weight)).expect("the dtype was checked");
+    let bias = conv.bias.as_ref().map(|bias| {
+        let bias: Tensor<Flex, 1> = same_type(cast(bias.val()));
+        contiguous(primitive(bias)).expect("f32, as the weight")
+    });
+    let x = positive(primitive(x));
     let [batch, _, h, w] = x.shape().dims();
     // One step through all pixels, be they a plane or rows of channels; a part of a map is copied.
     let steps = |x: &FlexTensor| {
@@ -142,64 +229,48 @@ pub(in super::super) fn conv1x1<B: Backend>(
     };
     let storage = &x.storage::<f32>()[x.layout().start_offset()..];
     let mut y = FlexTensor::empty(Shape::from([batch, out, h, w]), DType::F32);
-    let weight = Matrix::dense(slice(&weights.weight), out, inner);
+    let weight = Matrix::dense(slice(&weight), out, inner);
     for (b, y) in y.storage_mut::<f32>().chunks_exact_mut(out * h * w).enumerate() {
-        y.par_chunks_mut(h * w)
-            .zip(&weights.bias)
-            .for_each(|(y, bias)| y.fill(*bias));
+        if let Some(bias) = &bias {
+            y.par_chunks_mut(h * w)
+                .zip(slice(bias))
+                .for_each(|(y, bias)| y.fill(*bias));
+        }
         let pixels = Matrix::strided(&storage[b * entry..], [inner, h * w], [channel, pixel]);
-        shared_product(weight, pixels, y, true);
+        shared_product(weight, pixels, y, bias.is_some());
     }
     Ok(same_type(cast(wrap::<Flex, 4>(y))))
 }
 
-fn output(dims: [usize; 4], channels: usize, sizes: Sizes) -> [usize; 4] {
-    let [batch, h, w, _] = dims;
-    let side = |side: usize, i: usize| (side + 2 * sizes.padding[i] - sizes.kernel[i]) / sizes.stride[i] + 1;
-    [batch, side(h, 0), side(w, 1), channels]
-}
-
 /// A convolution without groups: patches of pixels as rows of a matrix.
-fn all_channels(x: &FlexTensor, weights: &Weights, sizes: Sizes) -> FlexTensor {
+fn all_channels(x: &FlexTensor, weight: &FlexTensor, bias: &[f32], sizes: Sizes) -> FlexTensor {
     let map = Map::of(x);
-    let [out, channels, kernel_h, kernel_w] = weights.weight.shape().dims();
-    // A patch has its values in the order in which they lie together, and so has the weight.
-    let together = map.strides[3] == 1;
-    let weight = if together {
-        permuted(weights.weight.clone(), &[0, 2, 3, 1])
-    } else {
-        weights.weight.clone()
-    };
-    let length = channels * kernel_h * kernel_w;
+    let weight = as_patches(weight, &map);
+    let [out, ..] = weight.shape().dims::<4>();
+    let length = weight.shape().num_elements() / out;
     let weight = Matrix::dense(slice(&weight), out, length).transposed();
-    let dims = output(map.dims, out, sizes);
-    let mut y = FlexTensor::empty(Shape::from(dims), DType::F32);
-    let pixels = (PATCHES / length).clamp(PIXELS[0], PIXELS[1]);
+    let mut y = FlexTensor::empty(Shape::from(sizes.output(map.dims, out)), DType::F32);
+    let pixels = pixels_at_once(length);
     y.storage_mut::<f32>()
         .par_chunks_mut(pixels * out)
         .enumerate()
-        .for_each_init(Vec::new, |patches, (i, y)| {
-            patches.clear();
-            patches.resize(y.len() / out * length, 0.0);
-            for (j, patch) in patches.chunks_exact_mut(length).enumerate() {
-                fill_patch(patch, &map, dims, i * pixels + j, sizes, together);
-            }
-            y.chunks_exact_mut(out)
-                .for_each(|y| y.copy_from_slice(&weights.bias));
-            product(
-                Matrix::dense(patches, y.len() / out, length),
-                weight,
-                1.0,
-                y,
-                true,
-            );
+        .for_each_init(Vec::new, |room, (i, y)| {
+            y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(bias));
+            let first = i * pixels;
+            let patches = map.patches(first..first + y.len() / out, sizes, room);
+            product(patches, weight, 1.0, y, true);
         });
     y
 }
 
+/// Patches of so many values that are gathered at a time.
+pub(super) fn pixels_at_once(length: usize) -> usize {
+    (PATCHES / length).clamp(PIXELS[0], PIXELS[1])
+}
+
 /// The values below the kernel at output pixel `pixel`; what lies outside stays zero.
-fn fill_patch(patch: &mut [f32], map: &Map<'_>, out: [usize; 4], pixel: usize, sizes: Sizes, together: bool) {
-    let [_, out_h, out_w, _] = out;
+fn fill_patch(patch: &mut [f32], map: &Map<'_>, pixel: usize, sizes: Sizes) {
+    let [_, out_h, out_w, _] = sizes.output(map.dims, 1);
     let [_, h, w, channels] = map.dims;
     let [kernel_h, kernel_w] = sizes.kernel;
     let (batch, row, column) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
@@ -217,7 +288,7 @@ fn fill_patch(patch: &mut [f32], map: &Map<'_>, out: [usize; 4], pixel: usize, s
         let start =
             batch * map.strides[0] + y * map.strides[1] + (left + first - sizes.padding[1]) * map.strides[2];
         let count = last - first;
-        if together {
+        if map.together() {
             let patch = &mut patch[(ky * kernel_w + first) * channels..][..count * channels];
             if map.strides[2] == channels {
                 patch.copy_from_slice(&map.storage[start..start + count * channels]);
@@ -239,27 +310,21 @@ fn fill_patch(patch: &mut [f32], map: &Map<'_>, out: [usize; 4], pixel: usize, s
     }
 }
 
-/// A convolution of each channel by itself.
-fn each_channel(x: &FlexTensor, weights: &Weights, sizes: Sizes) -> FlexTensor {
+/// A convolution of each channel by itself; `x` is contiguous.
+pub(super) fn each_channel(x: &FlexTensor, weight: &FlexTensor, bias: &[f32], sizes: Sizes) -> FlexTensor {
     let map = Map::of(x);
     let channels = map.dims[3];
-    let dims = output(map.dims, channels, sizes);
+    let dims = sizes.output(map.dims, channels);
     let [_, out_h, out_w, _] = dims;
-    let taps = permuted(weights.weight.clone(), &[2, 3, 1, 0]); // [kernel, kernel, 1, C]
+    let taps = permuted(weight.clone(), &[2, 3, 1, 0]); // [kernel, kernel, 1, C]
     let mut y = FlexTensor::empty(Shape::from(dims), DType::F32);
     y.storage_mut::<f32>()
         .par_chunks_mut(out_w * channels)
         .enumerate()
         .for_each(|(i, out)| {
-            let (batch, row) = (i / out_h, i % out_h);
             out.chunks_exact_mut(channels)
-                .for_each(|out| out.copy_from_slice(&weights.bias));
-            for ky in 0..sizes.kernel[0] {
-                let y = (row * sizes.stride[0] + ky).checked_sub(sizes.padding[0]);
-                let Some(y) = y.filter(|y| *y < map.dims[1]) else {
-                    continue;
-                };
-                let line = &map.storage[batch * map.strides[0] + y * map.strides[1]..][..map.strides[1]];
+                .for_each(|out| out.copy_from_slice(bias));
+            for (ky, line) in map.lines(i / out_h, i % out_h, sizes) {
                 let taps = &slice(&taps)[ky * sizes.kernel[1] * channels..][..sizes.kernel[1] * channels];
                 add_line(line, taps, channels, sizes, out);
             }
@@ -285,55 +350,12 @@ fn add_line(line: &[f32], taps: &[f32], channels: usize, sizes: Sizes, out: &mut
     }
 }
 
-/// Pools on the fast road, or hands the input back.
-pub(in super::super) fn max_pool_channels_last<B: Backend>(
-    x: Tensor<B, 4>,
-    stride: usize,
-) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
-    let [batch, h, w, channels] = x.dims();
-    let (out_h, out_w) = (h / stride, w / stride);
-    if x.dtype() != DType::F32 || batch * out_h * out_w * channels == 0 {
-        return Err(x);
-    }
-    let mut x = positive(primitive(cast::<_, Tensor<Flex, 4>>(x)?));
-    if x.layout().strides()[3] != 1 {
-        x = x.to_contiguous();
-    }
-    let map = Map::of(&x);
-    let mut y = FlexTensor::empty(Shape::from([batch, out_h, out_w, channels]), DType::F32);
-    y.storage_mut::<f32>()
-        .par_chunks_mut(out_w * channels)
-        .enumerate()
-        .for_each(|(i, out)| {
-            let corner = i / out_h * map.strides[0] + i % out_h * stride * map.strides[1];
-            for (column, out) in out.chunks_exact_mut(channels).enumerate() {
-                let at = |row: usize, right: usize| {
-                    let place = corner + row * map.strides[1] + (column * stride + right) * map.strides[2];
-                    &map.storage[place..place + channels]
-                };
-                out.copy_from_slice(at(0, 0));
-                for cell in 1..stride * stride {
-                    keep_larger(out, at(cell / stride, cell % stride));
-                }
-            }
-        });
-    Ok(same_type(cast(wrap::<Flex, 4>(y))))
-}
-
-/// The larger of two values each. What is not a number stays none.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn keep_larger(most: &mut [f32], values: &[f32]) {
-    for (most, x) in most.iter_mut().zip(values) {
-        *most = if (*x > *most) | x.is_nan() { *x } else { *most };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::{
         nn::conv::Conv2dConfig,
-        tensor::{Distribution, Tolerance, module::max_pool2d},
+        tensor::{Distribution, Tolerance},
     };
 
     fn random(dims: [usize; 4]) -> Tensor<Flex, 4> {
@@ -395,37 +417,6 @@ mod tests {
                 let expected = Tensor::from_data(part.clone().into_data(), &Default::default());
                 close(conv1x1(&conv, part).expect("taken"), conv.forward(expected));
             }
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_number_stays_none() {
-        for place in 0..4 {
-            let mut values = [0.0, 1.0, 2.0, 3.0];
-            values[place] = f32::NAN;
-            let x = Tensor::<Flex, 1>::from_floats(values, &Default::default()).reshape([1, 2, 2, 1]);
-            let most = max_pool_channels_last(x, 2).expect("taken").into_scalar();
-            assert!(most.is_nan(), "of {values:?}: {most}");
-        }
-    }
-
-    #[test]
-    fn pooling_equals_that_of_burn() {
-        for (dims, stride) in [([2, 8, 6, 5], 2), ([1, 9, 7, 3], 2), ([1, 9, 9, 4], 3)] {
-            let x = random(dims);
-            let side = [stride, stride];
-            let expected = max_pool2d(x.clone().permute([0, 3, 1, 2]), side, side, [0, 0], [1, 1], false);
-            let found = max_pool_channels_last(x.clone(), stride).expect("taken");
-            found
-                .into_data()
-                .assert_eq(&expected.permute([0, 2, 3, 1]).into_data(), true);
-            // A part of the channels, as queries are one of three parts.
-            let part = x.clone().narrow(3, 1, 2);
-            let found = max_pool_channels_last(part, stride).expect("taken");
-            let all = max_pool_channels_last(x, stride).expect("taken");
-            found
-                .into_data()
-                .assert_eq(&all.narrow(3, 1, 2).into_data(), true);
         }
     }
 }

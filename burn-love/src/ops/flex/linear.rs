@@ -106,7 +106,7 @@ fn product(left: Matrix<'_>, right: Matrix<'_>) -> FlexTensor {
 }
 
 /// The sum over rows of `width`, in two stages of a fixed order.
-fn sum_of_rows(values: &[f32], width: usize) -> FlexTensor {
+pub(super) fn sum_of_rows(values: &[f32], width: usize) -> FlexTensor {
     let partial: Vec<Vec<f32>> = values
         .par_chunks(ROWS * width)
         .map(|rows| {
@@ -121,7 +121,7 @@ fn sum_of_rows(values: &[f32], width: usize) -> FlexTensor {
     total
 }
 
-fn add(sum: &mut [f32], row: &[f32]) {
+pub(super) fn add(sum: &mut [f32], row: &[f32]) {
     sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
 }
 

@@ -103,6 +103,7 @@ fn a_small_model_learns_three_clips_by_heart() {
             "train.batch_size=9",
             "train.tracked_frames=0",
             "sam2.model.image_size=64",
+            "encoders.vision.patch_size=16",
         ],
     );
 }

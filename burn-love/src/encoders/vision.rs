@@ -78,12 +78,12 @@ impl VisionConfig {
         }
     }
 
-    /// The embedded default: 96², three layers of width 96.
+    /// The embedded default: 96² in 144 patches, three layers of width 96.
     pub fn nano() -> Self {
         Self {
             kind: VisionKind::Vit,
             image_size: 96,
-            patch_size: 16,
+            patch_size: 8,
             width: 96,
             layers: 3,
             heads: 3,

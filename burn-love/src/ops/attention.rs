@@ -2,8 +2,7 @@
 
 use burn::{prelude::*, tensor::activation::softmax};
 
-/// Largest buffer of attention weights, in elements: 128 MiB of f32, WebGPU's default binding limit.
-const MAX_WEIGHTS: usize = 32 * 1024 * 1024;
+use super::MAX_BUFFER;
 
 /// `softmax(q·kᵀ / √Dh)·v`, in chunks of queries (and of heads where one query row is still too wide).
 ///
@@ -73,7 +72,7 @@ pub(super) fn plain<B: Backend>(
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 4, Bool>>,
 ) -> Tensor<B, 4> {
-    chunked(query, key, value, mask, MAX_WEIGHTS)
+    chunked(query, key, value, mask, MAX_BUFFER)
 }
 
 /// Attention in pieces of at most `limit` weights; `mask` is `[B, 1, Lq, Lk]`, or `[B, 1, 1, Lk]` for all queries.

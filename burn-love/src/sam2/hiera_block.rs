@@ -11,7 +11,7 @@ use burn::{
 
 use super::mlp::{Activation, Mlp, MlpConfig};
 use crate::ops::{
-    LayerNorm, LayerNormConfig, attention, contiguous, linear, max_pool_channels_last, permute,
+    LayerNorm, LayerNormConfig, attention, contiguous, in_pieces, linear, max_pool_channels_last, permute,
 };
 
 /// Sizes of a [`HieraBlock`].
@@ -88,12 +88,18 @@ impl HieraBlockConfig {
 }
 
 impl<B: Backend> HieraAttention<B> {
-    /// Attends within each of `N` grids.
+    /// Attends within each of `N` grids; in pieces of them where the joint projection of all would be too large a buffer.
     ///
     /// # Shapes
     /// - `x`: `[N, H, W, C]`
     /// - output: `[N, H / pool, W / pool, C_out]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [_, h, w, _] = x.dims();
+        let [_, joint] = self.qkv.weight.dims();
+        in_pieces(x, h * w * joint, |x| self.attend(x))
+    }
+
+    fn attend(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let [n, h, w, _] = x.dims();
         let [_, joint] = self.qkv.weight.dims();
         let (width, length) = (joint / 3, h * w);

@@ -38,13 +38,13 @@ use super::{
     model::{ImageFeatures, Sam2, SamHeadsOutput},
     prompt_encoder::{PointLabel, Points},
 };
-use crate::{ops::resize_bilinear, preprocess::sam2_image_pixels};
+use crate::{
+    ops::{MAX_BUFFER, resize_bilinear},
+    preprocess::sam2_image_pixels,
+};
 
 /// Bound of the low-resolution logits that are handed out.
 const LOGIT_LIMIT: f32 = 32.0;
-
-/// Largest buffer of the mask decoder, in elements: 128 MiB of f32, WebGPU's default binding limit.
-const MAX_BUFFER: usize = 32 * 1024 * 1024;
 
 /// Choices of an [`ImagePredictor`].
 #[derive(Config, Debug, PartialEq)]

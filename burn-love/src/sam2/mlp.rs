@@ -9,7 +9,7 @@ use burn::{
     tensor::activation::{relu, sigmoid},
 };
 
-use crate::ops::{gelu, linear};
+use crate::ops::{gelu, in_pieces, linear};
 
 /// Activation between the layers of an [`Mlp`].
 #[derive(Config, Debug, PartialEq, Copy)]
@@ -71,7 +71,8 @@ impl MlpConfig {
 }
 
 impl<B: Backend> Mlp<B> {
-    /// Maps the last dimension through all layers.
+    /// Maps the last dimension through all layers, in pieces of rows where the widest layer of all would be too large a
+    /// buffer.
     ///
     /// # Shapes
     /// - `x`: `[…, input]`
@@ -80,7 +81,15 @@ impl<B: Backend> Mlp<B> {
         let mut dims = x.dims();
         let width = dims[D - 1];
         let rows = x.shape().num_elements() / width;
-        let mut x: Tensor<B, 2> = x.reshape([rows, width]);
+        let widest = self.layers.iter().map(|layer| layer.weight.dims()[1]).max();
+        let x: Tensor<B, 2> = x.reshape([rows, width]);
+        let x = in_pieces(x, widest.unwrap_or(width), |x| self.layers(x));
+        dims[D - 1] = x.dims()[1];
+        x.reshape(dims)
+    }
+
+    /// All layers of some rows.
+    fn layers(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
         for (i, layer) in self.layers.iter().enumerate() {
             if i > 0 {
                 x = match self.activation {
@@ -90,10 +99,6 @@ impl<B: Backend> Mlp<B> {
             }
             x = linear(layer, x);
         }
-        if self.sigmoid_output {
-            x = sigmoid(x);
-        }
-        dims[D - 1] = x.dims()[1];
-        x.reshape(dims)
+        if self.sigmoid_output { sigmoid(x) } else { x }
     }
 }

@@ -30,7 +30,7 @@ HIERA = {  # width, heads, blocks, global attention blocks, window sizes, backgr
 # sound, text and patches; patches; rows; all parts of SAM 2's decoder that follow its width.
 TRAINED = {
     "nano": dict(sam2="nano", image=128, width=128, mlp=256, d=128, layers=2, heads=4, projection=256,
-                 audio=128, text=96, vision=96, patches=36, rows=None),
+                 audio=128, text=96, vision=96, patches=144, rows=None),
     "paper": dict(sam2="large", image=1024, width=256, mlp=2048, d=1024, layers=6, heads=8, projection=2048,
                   audio=128, text=768, vision=768, patches=196, rows=8),
 }

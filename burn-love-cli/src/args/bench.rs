@@ -9,7 +9,7 @@ use crate::commands::bench::Case;
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Cases, separated by commas: image_encoder/SIZE, memory_attention/MEMORIES, memory_encoder, mask_decoder,
-    /// vit_b/IMAGES, distilroberta/TOKENS, vggish/EXAMPLES, fusion_step, love_video/FRAMES, train_step/PRESET
+    /// vit_b/IMAGES, distilroberta/TOKENS, vggish/EXAMPLES, fusion_step, love_video/FRAMES[/PRESET], train_step/PRESET
     #[arg(
         long,
         value_delimiter = ',',

@@ -37,6 +37,8 @@ const ATTRIBUTES: [(&str, usize); 3] = [
 const BACKGROUND: f32 = 0.1;
 /// Share of an object that must be seen for it to count as shown, and for a probe of it.
 const VISIBLE: f64 = 0.5;
+/// The smallest side of what training cuts out of a frame, as a share of the frame's.
+const CUT: f64 = 0.7;
 /// Weight of the labels of whole frames.
 const FRAME: f64 = 2.0;
 /// Clips whose features fit the probes.
@@ -69,6 +71,15 @@ pub struct VisionBatch {
     labels: Vec<FrameLabels>,
 }
 
+/// How a frame is looked at.
+#[derive(Debug, Clone, Copy)]
+struct View {
+    /// Which axes are mirrored (x, y).
+    flip: [bool; 2],
+    /// What is cut out of the mirrored frame: left, top, width and height, as shares of the frame's.
+    cut: [f64; 4],
+}
+
 /// What one frame shows.
 #[derive(Debug, Clone, PartialEq)]
 struct FrameLabels {
@@ -91,10 +102,57 @@ fn columns(item: &Item) -> [Option<usize>; 3] {
     ]
 }
 
+impl View {
+    /// The frame as it is.
+    const PLAIN: Self = Self {
+        flip: [false; 2],
+        cut: [0.0, 0.0, 1.0, 1.0],
+    };
+
+    /// Mirrored or not, and of any part of the frame that is large enough.
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let flip = std::array::from_fn(|_| rng.random_bool(0.5));
+        let [w, h] = std::array::from_fn(|_| rng.random_range(CUT..=1.0));
+        let [left, top] = [w, h].map(|side| rng.random_range(0.0..=1.0 - side));
+        Self {
+            flip,
+            cut: [left, top, w, h],
+        }
+    }
+
+    /// What is cut out in pixels: left, top, width, height.
+    fn pixels(&self, width: u32, height: u32) -> [u32; 4] {
+        let [left, top, w, h] = self.cut;
+        let part = |share: f64, of: u32| (share * f64::from(of)).round() as u32;
+        let (left, top) = (part(left, width), part(top, height));
+        let side = |share, of, start| part(share, of).clamp(1, of - start);
+        [left, top, side(w, width, left), side(h, height, top)]
+    }
+
+    /// The frame as it is seen so.
+    fn of(&self, mut frame: RgbImage) -> RgbImage {
+        if self.flip[0] {
+            imageops::flip_horizontal_in_place(&mut frame);
+        }
+        if self.flip[1] {
+            imageops::flip_vertical_in_place(&mut frame);
+        }
+        let (width, height) = frame.dimensions();
+        let [left, top, w, h] = self.pixels(width, height);
+        if [w, h] == [width, height] {
+            return frame;
+        }
+        imageops::crop_imm(&frame, left, top, w, h).to_image()
+    }
+}
+
 impl FrameLabels {
-    /// Labels of frame `t`; `flip` says which axes are mirrored (x, y).
-    fn new(graph: &SceneGraph, t: u32, flip: [bool; 2], config: &VisionConfig, classes: &[Class]) -> Self {
-        let coverage = coverage(graph, t, flip, config);
+    /// Labels of frame `t`.
+    fn new(graph: &SceneGraph, t: u32, view: View, config: &VisionConfig, classes: &[Class]) -> Self {
+        let Coverage {
+            shares: coverage,
+            inside,
+        } = Coverage::new(graph, t, view, config);
         let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
         let patches = config.patches();
         let mut shares = vec![0.0; patches * total];
@@ -115,8 +173,7 @@ impl FrameLabels {
         }
         let visible = |i: usize| {
             let frame = graph.objects[i].frames.get(t as usize);
-            frame.is_some_and(|frame| frame.visibility >= VISIBLE)
-                && coverage[i].iter().any(|share| *share > 0.0)
+            frame.is_some_and(|frame| frame.visibility * inside[i] >= VISIBLE)
         };
         let most = |i: usize| {
             let shares = coverage[i].iter().enumerate();
@@ -147,44 +204,60 @@ impl FrameLabels {
     }
 }
 
-/// The share of each patch that each object covers, `[object][patch]`, as the encoder's preprocessing lays patches over
-/// the frame.
-fn coverage(graph: &SceneGraph, t: u32, flip: [bool; 2], config: &VisionConfig) -> Vec<Vec<f32>> {
-    let (width, height) = (graph.width as usize, graph.height as usize);
-    let side = config.image_size / config.patch_size;
-    // What is cut out of the frame: all of it, or CLIP's middle.
-    let (w, h) = match config.kind {
-        VisionKind::Vit => (width, height),
-        VisionKind::Clip => (width.min(height), width.min(height)),
-    };
-    let (left, top) = ((width - w) / 2, (height - h) / 2);
-    let mut counts = vec![vec![0.0; side * side]; graph.objects.len()];
-    let mut pixels = vec![0.0f32; side * side];
-    for (at, owner) in graph.owners(t).into_iter().enumerate() {
-        let mirror = |v: usize, size: usize, flip: bool| if flip { size - 1 - v } else { v };
-        let (x, y) = (
-            mirror(at % width, width, flip[0]),
-            mirror(at / width, height, flip[1]),
-        );
-        let (Some(x), Some(y)) = (x.checked_sub(left), y.checked_sub(top)) else {
-            continue;
+/// Where objects are in a view of a frame.
+struct Coverage {
+    /// The share of each patch that each object covers, `[object][patch]`, as the encoder's preprocessing lays patches
+    /// over the view.
+    shares: Vec<Vec<f32>>,
+    /// The share of each object's pixels that lies in the view.
+    inside: Vec<f64>,
+}
+
+impl Coverage {
+    fn new(graph: &SceneGraph, t: u32, view: View, config: &VisionConfig) -> Self {
+        let (width, height) = (graph.width as usize, graph.height as usize);
+        let side = config.image_size / config.patch_size;
+        let [left, top, w, h] = view
+            .pixels(graph.width, graph.height)
+            .map(|pixels| pixels as usize);
+        // What the encoder cuts out of the view: all of it, or CLIP's middle.
+        let square = w.min(h);
+        let [left, top, w, h] = match config.kind {
+            VisionKind::Vit => [left, top, w, h],
+            VisionKind::Clip => [left + (w - square) / 2, top + (h - square) / 2, square, square],
         };
-        if x >= w || y >= h {
-            continue;
+        let mut shares = vec![vec![0.0; side * side]; graph.objects.len()];
+        let mut pixels = vec![0.0f32; side * side];
+        let mut counts = vec![[0.0, 0.0]; graph.objects.len()]; // inside, all
+        for (at, owner) in graph.owners(t).into_iter().enumerate() {
+            let mirror = |v: usize, size: usize, flip: bool| if flip { size - 1 - v } else { v };
+            let (x, y) = (
+                mirror(at % width, width, view.flip[0]),
+                mirror(at / width, height, view.flip[1]),
+            );
+            let seen = (left..left + w).contains(&x) && (top..top + h).contains(&y);
+            if let Some(owner) = owner {
+                counts[owner][0] += f64::from(u8::from(seen));
+                counts[owner][1] += 1.0;
+            }
+            if !seen {
+                continue;
+            }
+            let patch = (y - top) * side / h * side + (x - left) * side / w;
+            pixels[patch] += 1.0;
+            if let Some(owner) = owner {
+                shares[owner][patch] += 1.0;
+            }
         }
-        let patch = y * side / h * side + x * side / w;
-        pixels[patch] += 1.0;
-        if let Some(owner) = owner {
-            counts[owner][patch] += 1.0;
+        for object in &mut shares {
+            object
+                .iter_mut()
+                .zip(&pixels)
+                .for_each(|(count, all)| *count /= all.max(1.0));
         }
+        let inside = counts.iter().map(|[inside, all]| inside / all.max(1.0)).collect();
+        Self { shares, inside }
     }
-    for object in &mut counts {
-        object
-            .iter_mut()
-            .zip(&pixels)
-            .for_each(|(count, all)| *count /= all.max(1.0));
-    }
-    counts
 }
 
 impl<'a> VisionTask<'a> {
@@ -201,18 +274,12 @@ impl<'a> VisionTask<'a> {
         })
     }
 
-    /// Some frames, each with its mirroring.
-    fn read(&self, frames: &[(&Scene, u32, [bool; 2])]) -> Result<VisionBatch, RunError> {
+    /// Some frames, each as it is looked at.
+    fn read(&self, frames: &[(&Scene, u32, View)]) -> Result<VisionBatch, RunError> {
         let vision = &self.config.model.encoders.vision;
-        let one = |(scene, t, flip): &(&Scene, u32, [bool; 2])| {
-            let mut frame: RgbImage = self.scenes.frame(scene, *t as usize)?;
-            if flip[0] {
-                imageops::flip_horizontal_in_place(&mut frame);
-            }
-            if flip[1] {
-                imageops::flip_vertical_in_place(&mut frame);
-            }
-            let labels = FrameLabels::new(&scene.graph, *t, *flip, vision, &self.classes);
+        let one = |(scene, t, view): &(&Scene, u32, View)| {
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
+            let labels = FrameLabels::new(&scene.graph, *t, *view, vision, &self.classes);
             Ok((self.preparer.vit_pixels(&[frame]), labels))
         };
         let frames: Vec<_> = frames.par_iter().map(one).collect::<Result<_, RunError>>()?;
@@ -242,7 +309,7 @@ impl<'a> VisionTask<'a> {
         let mut found: [Labelled; 3] = Default::default();
         let scenes = self.scenes.of(split).iter().take(PROBE_CLIPS);
         let frames: Vec<_> = scenes
-            .flat_map(|scene| [1, SECONDS / 2].map(|t| (scene, t, [false; 2])))
+            .flat_map(|scene| [1, SECONDS / 2].map(|t| (scene, t, View::PLAIN)))
             .collect();
         for some in frames.chunks(32) {
             let VisionBatch { pixels, labels } = self.read(some)?;
@@ -289,8 +356,12 @@ impl Task for VisionTask<'_> {
     fn batch(&self, draw: Draw, rng: &mut ChaCha8Rng) -> Result<VisionBatch, RunError> {
         let scenes = self.scenes.of(draw.split);
         let mut frame = || {
-            let flip = std::array::from_fn(|_| draw.split == Split::Train && rng.random_bool(0.5));
-            Some((scenes.choose(rng)?, rng.random_range(0..SECONDS), flip))
+            let (scene, t) = (scenes.choose(rng)?, rng.random_range(0..SECONDS));
+            let view = match draw.split {
+                Split::Train => View::draw(rng),
+                _ => View::PLAIN,
+            };
+            Some((scene, t, view))
         };
         let frames: Vec<_> = (0..self.config.train.batch_size)
             .filter_map(|_| frame())
@@ -389,7 +460,7 @@ mod tests {
     fn patches_are_labelled_with_what_covers_them() {
         let (config, classes) = (VisionConfig::nano(), seen_classes());
         for graph in graphs() {
-            let labels = FrameLabels::new(&graph, 3, [false; 2], &config, &classes);
+            let labels = FrameLabels::new(&graph, 3, View::PLAIN, &config, &classes);
             let side = config.image_size / config.patch_size;
             let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
             // Every attribute's shares make one, and all patches together have the objects' areas.
@@ -424,8 +495,12 @@ mod tests {
         let (config, classes) = (VisionConfig::nano(), seen_classes());
         let graph = &graphs()[0];
         let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
-        let plain = FrameLabels::new(graph, 0, [false; 2], &config, &classes);
-        let mirrored = FrameLabels::new(graph, 0, [true, true], &config, &classes);
+        let plain = FrameLabels::new(graph, 0, View::PLAIN, &config, &classes);
+        let turned = View {
+            flip: [true, true],
+            ..View::PLAIN
+        };
+        let mirrored = FrameLabels::new(graph, 0, turned, &config, &classes);
         let mut turned: Vec<&[f32]> = mirrored.patches.chunks_exact(total).collect();
         turned.reverse();
         // Patches need not divide the frame, so each border may move by a pixel: of 10 rows, and of 18 columns at least.
@@ -433,5 +508,44 @@ mod tests {
         let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(most < 1.0 / 10.0 + 1.0 / 18.0, "{most}");
         assert_eq!(mirrored.shown, plain.shown);
+    }
+
+    #[test]
+    fn a_part_of_a_frame_has_the_labels_of_that_part() {
+        let (config, classes) = (VisionConfig::nano(), seen_classes());
+        let graph = &graphs()[0];
+        let side = config.image_size / config.patch_size;
+        let plain = FrameLabels::new(graph, 0, View::PLAIN, &config, &classes);
+        // The right half: each of its patches covers half of one of the frame's.
+        let half = View {
+            cut: [0.5, 0.0, 0.5, 1.0],
+            ..View::PLAIN
+        };
+        let part = FrameLabels::new(graph, 0, half, &config, &classes);
+        let total: usize = ATTRIBUTES.iter().map(|(_, count)| count + 1).sum();
+        let all = |labels: &FrameLabels, columns: std::ops::Range<usize>| -> f32 {
+            let patches = (0..side).flat_map(|y| columns.clone().map(move |x| y * side + x));
+            let shares = patches.map(|p| {
+                labels.patches[p * total..][..Shape::ALL.len()]
+                    .iter()
+                    .sum::<f32>()
+            });
+            shares.sum()
+        };
+        let (of_plain, of_part) = (all(&plain, side / 2..side), all(&part, 0..side));
+        assert!(
+            (of_part - 2.0 * of_plain).abs() < 0.02 * of_part.max(1.0),
+            "{of_part} {of_plain}"
+        );
+        for (item, _) in &part.objects {
+            assert!(plain.objects.iter().any(|(other, _)| other == item));
+        }
+        let frame = RgbImage::from_fn(8, 4, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let seen = View {
+            flip: [true, false],
+            ..half
+        }
+        .of(frame);
+        assert_eq!((seen.dimensions(), seen.get_pixel(0, 3).0), ((4, 4), [3, 3, 0]));
     }
 }

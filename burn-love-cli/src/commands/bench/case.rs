@@ -52,16 +52,16 @@ pub enum Case {
     Vggish(usize),
     /// The paper's fusion at a clip's last frame.
     FusionStep,
-    /// The paper's model on a clip of so many frames, from pixels to masks.
-    LoveVideo(usize),
+    /// A preset's model on a clip of so many frames, from pixels to masks.
+    LoveVideo(usize, &'static str),
     /// One optimizer step of a preset, from cached features.
     TrainStep(&'static str),
 }
 
 /// Sizes of SAM 2.
 const SIZES: [&str; 4] = ["tiny", "small", "base-plus", "large"];
-/// Presets whose step is timed.
-const TRAINED: [&str; 2] = ["nano", "paper"];
+/// Presets whose models and steps are timed.
+const PRESETS: [&str; 2] = ["paper", "nano"];
 
 impl Case {
     /// The cases that run where none is named.
@@ -74,22 +74,24 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, argument) = text.split_once('/').unwrap_or((text, ""));
-        let among = |names: &[&'static str]| {
+        let one_of = |names: &[&'static str], argument: &str| {
             let found = names.iter().find(|name| **name == argument).copied();
             found.ok_or_else(|| {
                 format!(
-                    "expected {name}/ followed by one of {}, found `{text}`",
+                    "expected one of {}, found `{argument}` in `{text}`",
                     names.join(", ")
                 )
             })
         };
-        let count = || {
+        let among = |names: &[&'static str]| one_of(names, argument);
+        let number = |argument: &str| {
             argument
                 .parse()
                 .ok()
                 .filter(|n| (1..=100_000).contains(n))
                 .ok_or_else(|| format!("expected {name}/ followed by a number from 1, found `{text}`"))
         };
+        let count = || number(argument);
         let alone = |case| {
             argument
                 .is_empty()
@@ -111,8 +113,11 @@ impl FromStr for Case {
             },
             "vggish" => Ok(Self::Vggish(count()?)),
             "fusion_step" => alone(Self::FusionStep),
-            "love_video" => Ok(Self::LoveVideo(count()?)),
-            "train_step" => Ok(Self::TrainStep(among(&TRAINED)?)),
+            "love_video" => {
+                let (frames, preset) = argument.split_once('/').unwrap_or((argument, PRESETS[0]));
+                Ok(Self::LoveVideo(number(frames)?, one_of(&PRESETS, preset)?))
+            }
+            "train_step" => Ok(Self::TrainStep(among(&PRESETS)?)),
             _ => Err(format!("no case `{text}`")),
         }
     }
@@ -129,7 +134,8 @@ impl fmt::Display for Case {
             Self::DistilRoberta(n) => write!(f, "distilroberta/{n}"),
             Self::Vggish(n) => write!(f, "vggish/{n}"),
             Self::FusionStep => f.write_str("fusion_step"),
-            Self::LoveVideo(n) => write!(f, "love_video/{n}"),
+            Self::LoveVideo(n, preset) if *preset == PRESETS[0] => write!(f, "love_video/{n}"),
+            Self::LoveVideo(n, preset) => write!(f, "love_video/{n}/{preset}"),
             Self::TrainStep(preset) => write!(f, "train_step/{preset}"),
         }
     }
@@ -161,7 +167,7 @@ impl Case {
                 Box::new(move || drop(model.encode_audio(examples.clone())))
             }
             Self::FusionStep => fusion_step::<B>(device),
-            Self::LoveVideo(frames) => love_video::<B>(&config("paper")?.model, frames, device),
+            Self::LoveVideo(frames, preset) => love_video::<B>(&config(preset)?.model, frames, device),
             Self::TrainStep(preset) => train_step::<Autodiff<B>>(&config(preset)?, device),
         })
     }

@@ -177,7 +177,7 @@ fn images_become_the_hidden_state() {
         let pixels = Tensor::from_data(TensorData::new(pixels, [1, 3, 96, 96]), &Default::default());
         let expected: Vec<f32> = tower.encode_image(pixels).hidden().into_data().to_vec().unwrap();
         let (shape, found) = floats(&out, "last_hidden_state");
-        assert_eq!(shape, [37, 96]);
+        assert_eq!(shape, [1 + config.patches(), 96]);
         assert!(error(&found, &expected) < 1e-6);
     }
 }

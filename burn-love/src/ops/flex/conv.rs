@@ -163,8 +163,9 @@ pub(in super::super) fn conv2d_channels_last<B: Backend>(
         }
         Err(inputs) => inputs,
     };
-    // The plain road has the gradients of depthwise convolutions that skip pixels.
-    if !whole && sizes.stride != [1, 1] {
+    // The plain road has the gradients of depthwise convolutions that skip pixels, or see nothing but padding.
+    let inside = (0..2).all(|i| sizes.padding[i] < sizes.kernel[i]);
+    if !whole && (sizes.stride != [1, 1] || !inside) {
         return Err(inputs.0);
     }
     let (x, weight, bias) = cast::<Inputs<B>, Inputs<AutodiffFlex>>(inputs).map_err(|(x, ..)| x)?;

@@ -10,5 +10,6 @@ pub mod prediction;
 pub mod pretraining;
 pub mod report;
 pub mod samples;
+pub mod shipped;
 pub mod synth;
 pub mod training;

@@ -11,6 +11,7 @@ mod pretrain;
 mod sam2_image;
 mod sam2_video;
 mod scenes;
+mod shipped;
 mod weights;
 
 use std::{path::Path, process::Command};

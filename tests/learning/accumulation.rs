@@ -110,6 +110,7 @@ fn a_window_of_four_is_a_batch_of_four() {
         preparer: Preparer::new(&config).unwrap(),
         batch_size,
         mask_frames: 2,
+        fusion_frames: 0,
         shuffle: None,
         features: None,
     };

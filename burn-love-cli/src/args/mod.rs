@@ -422,19 +422,28 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// What `weights convert` calls a whole SAM2-LOVE, whose sizes are in the file.
+pub const LOVE: &str = "love";
+
 /// Arguments of `weights convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// The model that the weights are of
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(convertible()))]
     pub model: String,
-    /// SAM 2 of Meta's or Hugging Face's, ViT, RoBERTa or CLIP of Hugging Face's, ViT of timm's, torchvggish: .pt or
-    /// safetensors
+    /// SAM 2 of Meta's or Hugging Face's, ViT, RoBERTa or CLIP of Hugging Face's, ViT of timm's, torchvggish, or a
+    /// checkpoint's model.safetensors (--model love): .pt or safetensors
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The file to write: .safetensors, or .pt for torch.load
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
+    /// Store floats as f16, in half the space (safetensors)
+    #[arg(long)]
+    pub f16: bool,
+    /// Of SAM2-LOVE (--model love): leave out parts that did not learn and whose files the config inside IN names
+    #[arg(long)]
+    pub learned: bool,
     /// Leave out what IN lacks, such as the memory in an image-only file
     #[arg(long)]
     pub allow_missing: bool,
@@ -468,7 +477,7 @@ fn encoders<const N: usize>(presets: [&'static str; N]) -> PossibleValuesParser 
 
 /// Names of the models whose weights can be converted.
 fn convertible() -> Vec<&'static str> {
-    let mut names: Vec<_> = Sam2Config::preset_names().collect();
+    let mut names: Vec<_> = Sam2Config::preset_names().chain([LOVE]).collect();
     for name in [
         &VggishConfig::PRESETS[..],
         &VisionConfig::PRESETS,

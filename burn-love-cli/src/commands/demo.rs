@@ -3,6 +3,7 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -11,6 +12,7 @@ use burn_love_train::{
     config::{Config, Source, resolve},
     data::{RefAvs, Row, Split},
     evaluation::{EvalOptions, Modality},
+    features::{CachePrecision, FeatureCache},
     metrics::iou,
     prediction::{Format, PredictRequest, predict},
     report::{DemoReport, Picture, TitledEvaluation, TrainingSummary, demo_report, split_counts},
@@ -27,7 +29,10 @@ use crate::{
 };
 
 /// What `demo` writes.
-const OWN: &[&str] = &["data", "train", "eval", "overlays", "report.md"];
+const OWN: &[&str] = &["data", "features", "train", "eval", "overlays", "report.md"];
+
+/// Most bytes of features that are kept.
+const FEATURES: u64 = 2_000_000_000;
 
 /// Frames in a row of a contact sheet.
 const COLUMNS: usize = 5;
@@ -54,6 +59,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     printer::note(format_args!("2/4 training → {}", folder("train").display()));
     let config = config(args)?;
     let run = folder("train");
+    let features = FeatureCache::open(&folder("features"), CachePrecision::F16, FEATURES)?;
     let job = Job {
         config: config.clone(),
         data: data.clone(),
@@ -61,7 +67,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         out: run.clone(),
         resume: false,
         overwrite: global.overwrite,
-        features: None,
+        features: Some(Arc::new(features)),
         dashboard: std::io::stdout().is_terminal(),
     };
     job.run(device.clone())?;
@@ -160,7 +166,7 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         .copied()
         .chain([seed.as_str()])
         .map(|set| Source::Set(set.into()));
-    let sources: Vec<_> = std::iter::once(Source::Preset("nano".into()))
+    let sources: Vec<_> = std::iter::once(Source::Preset("nano-pretrained".into()))
         .chain(settings)
         .collect();
     Ok(resolve(&sources)?)

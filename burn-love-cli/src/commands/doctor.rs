@@ -6,7 +6,10 @@ use burn_love::{
     encoders::{TextKind, VisionKind},
     sam2::Sam2Config,
 };
-use burn_love_train::config::{Source, resolve};
+use burn_love_train::{
+    config::{Source, resolve},
+    shipped,
+};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
@@ -176,7 +179,7 @@ fn weights(preset: &str) -> Result<Value, CliError> {
             "url": url,
             "path": path.display().to_string(),
             "sha256": Value::Null,
-            "found": embedded || path.is_file(),
+            "found": embedded || shipped::exists(path),
         })
     };
     Ok(parts.into_iter().map(entry).collect())

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
-use burn_love::{love::Sam2Love, weights::WeightsFile};
+use burn_love::love::Sam2Love;
 use burn_love_train::{
     config::{Config, Source, resolve},
+    shipped,
     training::{Checkpoints, load_model},
 };
 
@@ -41,7 +42,7 @@ impl Trained {
                 let source = match &args.config {
                     Some(config) => Source::File(config.clone()),
                     None => {
-                        let file = WeightsFile::open(weights)?;
+                        let file = shipped::open(weights)?;
                         let toml = file.config().map(str::to_owned).ok_or_else(|| {
                             let message =
                                 format!("{}: expected a config inside, found none", weights.display());

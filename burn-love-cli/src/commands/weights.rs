@@ -4,13 +4,19 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn_love::weights::{
     Allow, EncoderFile, EncoderPart, Family, Fit, Format, LoadReport, Sam2File, Selection, Shapes,
-    TensorSource, WeightsError, WeightsFile, preset_shapes, write_safetensors, write_torch,
+    TensorSource, WeightsError, WeightsFile, compare, keys, preset_shapes, shapes_of, write_safetensors,
+    write_safetensors_f16, write_torch,
+};
+use burn_love_train::{
+    config::{Source, resolve},
+    shipped,
+    training::is_elsewhere,
 };
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{ConvertArgs, Global, InspectArgs},
+    args::{ConvertArgs, Global, InspectArgs, LOVE},
     device::Outline,
     error::CliError,
     output, printer,
@@ -18,14 +24,14 @@ use crate::{
 
 /// Runs `weights inspect`.
 pub fn inspect(args: &InspectArgs, global: &Global) -> Result<(), CliError> {
-    let file = WeightsFile::open(&args.file)?;
+    let file = shipped::open(&args.file)?;
     let family = Family::of(&file);
     let mut outline = outline(&file, family);
     outline.encoder = encoder(&args.file)?;
     // SAM 2 as a file of its own, or as a part of SAM2-LOVE.
     let fit = match family {
         Some(Family::Sam2 | Family::Sam2HuggingFace) => {
-            let file = Sam2File::new(WeightsFile::open(&args.file)?)?;
+            let file = Sam2File::new(shipped::open(&args.file)?)?;
             Some(Fit::of::<Outline>(&file.shapes()))
         }
         Some(Family::Love) => Some(Fit::of::<Outline>(&part(&file.shapes(), "sam2."))),
@@ -65,6 +71,17 @@ pub fn convert(args: &ConvertArgs, global: &Global) -> Result<(), CliError> {
             )));
         }
     };
+    if format == Format::Torch && args.f16 {
+        let message = format!(
+            "{}: expected .safetensors beside --f16, found .pt",
+            args.output.display()
+        );
+        return Err(CliError::input(message));
+    }
+    if args.learned && args.model != LOVE {
+        let message = format!("--learned: expected --model {LOVE}, found {}", args.model);
+        return Err(CliError::input(message));
+    }
     output::prepare_file(&args.output, global.overwrite)?;
     let allow = Allow {
         missing: args.allow_missing,
@@ -76,8 +93,10 @@ pub fn convert(args: &ConvertArgs, global: &Global) -> Result<(), CliError> {
     for (source, report) in converted.sources().zip(&reports) {
         selection = selection.and(source, &report.applied);
     }
+    let config = converted.config();
     match format {
-        Format::Safetensors => write_safetensors(&args.output, &selection, None)?,
+        Format::Safetensors if args.f16 => write_safetensors_f16(&args.output, &selection, config)?,
+        Format::Safetensors => write_safetensors(&args.output, &selection, config)?,
         Format::Torch => write_torch(&args.output, &selection)?,
     }
     let mut report = LoadReport::default();
@@ -95,13 +114,24 @@ enum Models {
     Sam2(Box<Sam2File>, Shapes),
     /// An encoder, or both towers of CLIP.
     Encoders(Vec<(EncoderFile, Shapes)>),
+    /// SAM2-LOVE, or what learned of it.
+    Love {
+        file: Box<WeightsFile>,
+        shapes: Shapes,
+        /// Tensors of the file that are in others, too.
+        left_out: Vec<String>,
+    },
 }
 
 impl Models {
     fn open(args: &ConvertArgs) -> Result<Self, CliError> {
-        let file = WeightsFile::open(&args.input)?;
+        let file = shipped::open(&args.input)?;
+        if args.model == LOVE {
+            return Self::love(args, file);
+        }
         let encoders: Vec<EncoderPart> = EncoderPart::within(&file);
-        let opened = encoders.iter().map(|part| EncoderFile::open(&args.input, *part));
+        let open = |part: &EncoderPart| EncoderFile::new(shipped::open(&args.input)?, *part);
+        let opened = encoders.iter().map(open);
         let opened = opened.collect::<Result<Vec<_>, WeightsError>>()?;
         let sized: Option<Vec<_>> = opened
             .into_iter()
@@ -126,8 +156,43 @@ impl Models {
         }
     }
 
+    /// SAM2-LOVE as the config inside its file says, or what learned of it.
+    fn love(args: &ConvertArgs, file: WeightsFile) -> Result<Self, CliError> {
+        let Some(toml) = file.config() else {
+            let message = format!("{}: expected a config inside, found none", args.input.display());
+            return Err(CliError::input(message).hint("checkpoints of `train` have one"));
+        };
+        let config = resolve(&[Source::Embedded {
+            path: args.input.clone(),
+            toml: toml.into(),
+        }])?;
+        let mut shapes = shapes_of(&config.model.init::<Outline>(&Default::default()), keys::love);
+        let mut left_out = Vec::new();
+        if args.learned {
+            let all = shapes.keys().cloned();
+            left_out.extend(all.filter(|key| is_elsewhere(&config, key)));
+            left_out.iter().for_each(|key| {
+                shapes.remove(key);
+            });
+        }
+        Ok(Self::Love {
+            file: Box::new(file),
+            shapes,
+            left_out,
+        })
+    }
+
     fn compare(&self, allow: Allow) -> Result<Vec<LoadReport>, WeightsError> {
         match self {
+            Self::Love {
+                file,
+                shapes,
+                left_out,
+            } => {
+                let mut report = compare(shapes, &**file, file.path())?;
+                report.unused.retain(|key| !left_out.contains(key));
+                Ok(vec![report.accept(file.path(), allow)?])
+            }
             Self::Sam2(file, expected) => Ok(vec![file.compare::<Outline>(expected, allow)?]),
             Self::Encoders(files) => files
                 .iter()
@@ -140,6 +205,7 @@ impl Models {
         match self {
             Self::Sam2(file, _) => Box::new(std::iter::once(&**file as &dyn TensorSource)),
             Self::Encoders(files) => Box::new(files.iter().map(|(file, _)| file as &dyn TensorSource)),
+            Self::Love { file, .. } => Box::new(std::iter::once(&**file as &dyn TensorSource)),
         }
     }
 
@@ -147,6 +213,15 @@ impl Models {
         match self {
             Self::Sam2(file, _) => file.family(),
             Self::Encoders(files) => files[0].0.family(),
+            Self::Love { .. } => Family::Love,
+        }
+    }
+
+    /// The config inside the file, which only our own have.
+    fn config(&self) -> Option<&str> {
+        match self {
+            Self::Love { file, .. } => file.config(),
+            Self::Sam2(..) | Self::Encoders(_) => None,
         }
     }
 }
@@ -220,10 +295,10 @@ fn outline(file: &WeightsFile, family: Option<Family>) -> Contents {
 
 /// Named sizes of the encoder, or of a tower of CLIP, that a file holds.
 fn encoder(path: &Path) -> Result<Option<&'static str>, WeightsError> {
-    let file = WeightsFile::open(path)?;
+    let file = shipped::open(path)?;
     let mut names = Vec::new();
     for part in EncoderPart::within(&file) {
-        names.push(EncoderFile::open(path, part)?.preset::<Outline>());
+        names.push(EncoderFile::new(shipped::open(path)?, part)?.preset::<Outline>());
     }
     if names.is_empty() {
         return Ok(None);

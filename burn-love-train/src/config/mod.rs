@@ -79,6 +79,9 @@ pub struct TrainConfig {
     pub dice_scale: f64,
     /// Frames behind the prompted one whose masks are learned too, by tracking; the paper has none.
     pub tracked_frames: usize,
+    /// Frames of a clip that the fusion is shown in training: the first one and others at random, in order; 0 for all.
+    #[serde(default)]
+    pub fusion_frames: usize,
     /// Seed of weights, order and dropout.
     pub seed: u64,
     /// Optimizer steps between checkpoints; 0 for one at the end only.
@@ -270,6 +273,7 @@ impl TrainConfig {
             lambda_object: 0.0,
             dice_scale: 1000.0,
             tracked_frames: 0,
+            fusion_frames: 0,
             seed: 0,
             checkpoint_every: 500,
             best: BestMetric::J,

@@ -42,6 +42,7 @@ const fn seen(seen: f64) -> Option<[Option<f64>; 2]> {
 /// All presets, the default first.
 pub const PRESETS: &[Preset] = presets![
     "nano": None, None;
+    "nano-pretrained": None, None;
     "paper": None, both(47.7, 69.4);
     "paper-plus": PAPER, None;
     "ablation-clip": PAPER, both(46.8, 68.2);

@@ -109,9 +109,9 @@ pub fn demo_report(report: &DemoReport) -> String {
 fn verdict(report: &DemoReport) -> String {
     let mut text = String::from("## What the scores are\n\n");
     text += &format!(
-        "The model is a nano configuration of {}, trained from scratch for {} and {} optimizer steps, without any \
-         pre-trained part. **It is not a good model, and its scores say nothing about the paper's**: they show that data, \
-         training, evaluation and prediction work together. ",
+        "The model is a nano configuration of {}. Its encoders and its SAM 2 are the shipped ones, which were pre-trained \
+         one modality at a time; fusion, prompt encoder and mask decoder were trained here, for {} and {} optimizer steps. \
+         **After so short a training it is not a good model, and its scores say nothing about the paper's.** ",
         millions(report.parameters.0),
         clock(report.training.seconds),
         report.training.steps
@@ -246,7 +246,7 @@ mod tests {
     fn an_empty_report_still_says_what_it_is() {
         let text = demo_report(&DemoReport::default());
         for words in [
-            "It is not a good model",
+            "it is not a good model",
             "not Ref-AVS",
             "Nothing was evaluated",
             "None were drawn",

@@ -45,10 +45,35 @@ pub(super) struct BatchRows {
 /// A clip as the vision encoder sees it.
 #[derive(Debug)]
 pub(super) struct Sight {
-    /// Frames T.
+    /// Frames T of the clip.
     pub frames: usize,
-    /// `[T, 3, V, V]`.
+    /// `[T, 3, V, V]`, or without a cache those of `shown` alone.
     pub pixels: Asked<Vec<f32>>,
+    /// Frames that the fusion is shown, where it is not shown all.
+    pub shown: Option<Vec<usize>>,
+}
+
+impl Sight {
+    /// What the encoder says of the frames that the fusion is shown.
+    fn see<B: Backend>(&self, vision: &impl VisionEncoder<B>, side: usize, device: &B::Device) -> Seen<B> {
+        let seen: Seen<B> = self.pixels.answer(device, |pixels| {
+            let stride = 3 * side * side;
+            let some = |range: Range<usize>| pixels[range.start * stride..range.end * stride].to_vec();
+            see_pixels(vision, side, pixels.len() / stride, some, device)
+        });
+        let [_, frames, _] = seen.cls.dims();
+        match &self.shown {
+            Some(shown) if frames == self.frames => {
+                let shown: Vec<i64> = shown.iter().map(|frame| *frame as i64).collect();
+                let shown = Tensor::<B, 1, Int>::from_data(shown.as_slice(), device);
+                Seen {
+                    patches: seen.patches.select(1, shown.clone()),
+                    cls: seen.cls.select(1, shown),
+                }
+            }
+            _ => seen,
+        }
+    }
 }
 
 /// What parts of the model say of a batch; nothing where a part was not asked.
@@ -131,15 +156,9 @@ impl<B: Backend> LoveBatch<B> {
             Tensor::cat(said.collect(), 0)
         };
         let sights = || {
-            let seen = rows.sights.iter().map(|sight| {
-                sight.pixels.answer(device, |pixels| {
-                    let stride = pixels.len() / sight.frames;
-                    let some =
-                        |range: Range<usize>| pixels[range.start * stride..range.end * stride].to_vec();
-                    see_pixels(&encoders.vision, self.vit_size, sight.frames, some, device)
-                })
-            });
-            let (patches, cls) = seen.map(|seen: Seen<I>| (seen.patches, seen.cls)).unzip();
+            let seen = rows.sights.iter();
+            let seen = seen.map(|sight| sight.see(&encoders.vision, self.vit_size, device));
+            let (patches, cls) = seen.map(|seen| (seen.patches, seen.cls)).unzip();
             Seen {
                 patches: Tensor::cat(patches, 0),
                 cls: Tensor::cat(cls, 0),

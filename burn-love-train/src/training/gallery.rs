@@ -57,6 +57,7 @@ impl<B: Backend> Gallery<B> {
             preparer: rows.preparer.clone(),
             batch_size: 1,
             mask_frames: 1,
+            fusion_frames: 0,
             shuffle: None,
             features: rows.features.clone(),
         };

@@ -14,10 +14,16 @@ use burn::{
     prelude::*,
 };
 use image::imageops::FilterType;
-use rand::{SeedableRng, seq::SliceRandom};
+use rand::{
+    SeedableRng,
+    seq::{SliceRandom, index::sample},
+};
 use rand_chacha::ChaCha8Rng;
 
-use super::batch::{BatchRows, LoveBatch, Sight};
+use super::{
+    GOLDEN,
+    batch::{BatchRows, LoveBatch, Sight},
+};
 use crate::{
     data::{RefAvs, Row},
     features::{Asked, ModelFeatures},
@@ -65,6 +71,8 @@ pub struct Rows {
     pub batch_size: usize,
     /// Frames per clip whose masks are asked for.
     pub mask_frames: usize,
+    /// Frames per clip that the fusion is shown, drawn anew in every epoch; 0 for all.
+    pub fusion_frames: usize,
     /// Seed of the order; `None` keeps metadata order.
     pub shuffle: Option<u64>,
     /// Features of frozen parts that are kept.
@@ -96,10 +104,10 @@ impl Rows {
         order
     }
 
-    fn batch(&self, rows: &[usize]) -> Result<BatchRows, SampleError> {
+    fn batch(&self, epoch: usize, rows: &[usize]) -> Result<BatchRows, SampleError> {
         let side = self.preparer.sam2_size as u32;
         let mut batch = BatchRows::default();
-        for row in rows.iter().map(|i| &self.rows[*i]) {
+        for (index, row) in rows.iter().map(|i| (*i, &self.rows[*i])) {
             let files = self.data.frame_files(row)?;
             let t = files.count();
             if let Some(first) = batch.sights.first()
@@ -135,10 +143,28 @@ impl Rows {
                 None => files.frames().map(|frames| decoded.get_or_init(|| frames)),
             };
             let slot = features.and_then(|features| features.sight(files.contents()));
-            let pixels = || Ok::<_, SampleError>(self.preparer.vit_pixels(frames()?));
+            let some = self.fusion_frames > 0 && self.fusion_frames < t;
+            let shown = some.then(|| {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.shuffle.unwrap_or(0) ^ GOLDEN);
+                rng.set_stream(((epoch as u64) << 32) + index as u64);
+                shown(t, self.fusion_frames, &mut rng)
+            });
+            let cached = slot.is_some();
+            let pixels = || {
+                let frames = frames()?;
+                Ok::<_, SampleError>(match &shown {
+                    // What is kept is kept of the whole clip.
+                    Some(shown) if !cached => {
+                        let shown: Vec<_> = shown.iter().map(|frame| frames[*frame].clone()).collect();
+                        self.preparer.vit_pixels(&shown)
+                    }
+                    _ => self.preparer.vit_pixels(frames),
+                })
+            };
             batch.sights.push(Sight {
                 frames: t,
                 pixels: Asked::new(slot, pixels)?,
+                shown,
             });
 
             let size = files.size()?;
@@ -158,6 +184,14 @@ impl Rows {
     }
 }
 
+/// `count` frames of a clip of `frames`, in order: the first one, which is the one to be masked, and others.
+fn shown(frames: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let others = sample(rng, frames - 1, count - 1).into_iter();
+    let mut shown: Vec<usize> = others.map(|frame| frame + 1).chain([0]).collect();
+    shown.sort_unstable();
+    shown
+}
+
 impl<B: Backend> LoveLoader<B> {
     /// A loader of `rows` whose epoch and position `cursor` decides.
     pub fn new(rows: Arc<Rows>, cursor: Arc<Cursor>, device: B::Device) -> Self {
@@ -169,12 +203,13 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<LoveBatch<B>> + 'a> {
         let rows = self.rows.clone();
         let skip = self.cursor.skip.load(Ordering::SeqCst);
-        let order = rows.order(self.cursor.epoch.load(Ordering::SeqCst));
+        let epoch = self.cursor.epoch.load(Ordering::SeqCst);
+        let order = rows.order(epoch);
         let (sender, receiver) = sync_channel(AHEAD);
         // Files are read and decoded on a thread of its own; tensors are made where they are used.
         std::thread::spawn(move || {
             for batch in order.chunks(rows.batch_size).skip(skip) {
-                let batch = rows.batch(batch);
+                let batch = rows.batch(epoch, batch);
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
                     break;
@@ -206,6 +241,7 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             preparer,
             batch_size,
             mask_frames,
+            fusion_frames,
             shuffle,
             features,
         } = &*self.rows;
@@ -215,6 +251,7 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             preparer: preparer.clone(),
             batch_size: *batch_size,
             mask_frames: *mask_frames,
+            fusion_frames: *fusion_frames,
             shuffle: *shuffle,
             features: features.clone(),
         };
@@ -259,5 +296,27 @@ impl<B: Backend> DataLoaderIterator<LoveBatch<B>> for LoveIterator<'_, B> {
             items_processed: self.done,
             items_total: self.loader.rows.rows.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_is_always_shown_and_every_other_one_at_times() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut seen = [0; 10];
+        for _ in 0..300 {
+            let shown = shown(10, 4, &mut rng);
+            assert_eq!((shown.len(), shown[0]), (4, 0));
+            assert!(shown.is_sorted_by(|a, b| a < b), "{shown:?}");
+            shown.iter().for_each(|frame| seen[*frame] += 1);
+        }
+        assert!(
+            seen[1..].iter().all(|times| (60..140).contains(times)),
+            "{seen:?}"
+        );
+        assert_eq!(shown(10, 1, &mut rng), [0]);
     }
 }

@@ -17,6 +17,7 @@ mod schedule;
 mod strategy;
 mod surroundings;
 mod values;
+mod weights;
 
 pub use batch::LoveBatch;
 pub use burn_train::Interrupter;
@@ -30,11 +31,12 @@ pub use loader::{Cursor, LoveLoader, Rows};
 pub use loss::{Losses, Objective, bce_with_logits, dice, dice_rows};
 pub use plan::{PartSize, TrainPlan};
 use quiet::Quiet;
-pub use run::{RunError, TrainRun, load_model, parameter_counts};
-pub(crate) use run::{load_audio, load_sam2, load_text, load_vision, trainable_parameters};
-
+pub(crate) use run::trainable_parameters;
+pub use run::{RunError, TrainRun, parameter_counts};
 pub use schedule::{WarmupDecay, WarmupDecayConfig, WarmupType};
 pub(crate) use strategy::{GOLDEN, memory};
 pub use strategy::{LoveComponents, StepStrategy};
 pub use surroundings::{Listener, Start, Stop, Surroundings};
 pub use values::Values;
+pub use weights::{is_elsewhere, load_model};
+pub(crate) use weights::{load_audio, load_sam2, load_text, load_vision};

@@ -1,19 +1,12 @@
 //! A run from its config and data to its last checkpoint.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError},
 };
 
 use burn::{module::AutodiffModule, optim::AdamWConfig, prelude::*, tensor::backend::AutodiffBackend};
-use burn_love::{
-    encoders::{TextConfig, TextTower, Vggish, VisionConfig, VisionTower},
-    love::Sam2Love,
-    sam2::Sam2,
-    weights::{
-        Allow, EncoderFile, EncoderPart, Family, Sam2File, WeightsError, WeightsFile, keys, load_state,
-    },
-};
+use burn_love::{love::Sam2Love, weights::WeightsError};
 use burn_train::{
     Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger,
     metric::LearningRateMetric,
@@ -23,6 +16,7 @@ use super::{
     CheckpointError, Checkpoints, Cursor, Gallery, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader,
     Objective, Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent,
     ValueMetric, WarmupDecayConfig, parts,
+    weights::{load_love, load_parts},
 };
 use crate::{
     config::Config,
@@ -257,7 +251,7 @@ impl TrainRun {
     /// Training and validation rows.
     fn rows(&self, preparer: &Preparer) -> Result<(Rows, Rows), RunError> {
         let config = &self.config;
-        let rows = |split, shuffle| {
+        let rows = |split, shuffle: Option<u64>| {
             let all = self.data.rows().iter().enumerate();
             let kept = all.filter(|(index, row)| {
                 let wanted = config.data.include_null || !row.is_null();
@@ -269,6 +263,7 @@ impl TrainRun {
                 preparer: preparer.clone(),
                 batch_size: config.train.batch_size,
                 mask_frames: 1 + config.train.tracked_frames,
+                fusion_frames: shuffle.map_or(0, |_| config.train.fusion_frames),
                 shuffle,
                 features: None,
             }
@@ -291,20 +286,11 @@ impl TrainRun {
         // Parameters are made when first used; their order is the module's, whatever uses them first.
         initialise(&model);
         if begins {
-            let (encoders, weights) = (&mut model.encoders, &config.weights);
-            model.sam2 = load_sam2(model.sam2, &weights.sam2)?;
-            encoders.audio = load_audio(encoders.audio.clone(), &weights.audio)?;
-            let vision = &config.model.encoders.vision;
-            encoders.vision = load_vision(encoders.vision.clone(), vision, &weights.vision)?;
-            let text = &config.model.encoders.text;
-            encoders.text = load_text(encoders.text.clone(), text, &weights.text)?;
+            model = load_parts(model, config)?;
         }
         let path = &config.weights.love;
         if begins && !path.as_os_str().is_empty() {
-            let file = WeightsFile::open(path)?;
-            let (loaded, report) = load_state(model, &file, keys::love, path)?;
-            report.complete(path)?;
-            model = loaded;
+            model = load_love(model, config, path)?;
         }
         let trainable = config.train.trainable;
         Ok(LoveLearner {
@@ -314,73 +300,6 @@ impl TrainRun {
             threshold_logit: logit(config.eval.threshold),
         })
     }
-}
-
-/// SAM 2 with the weights of a file; as it is for an empty path.
-pub(crate) fn load_sam2<B: Backend>(sam2: Sam2<B>, path: &Path) -> Result<Sam2<B>, WeightsError> {
-    if path.as_os_str().is_empty() {
-        return Ok(sam2);
-    }
-    Ok(Sam2File::open(path)?.load_into(sam2, Allow::default())?.0)
-}
-
-/// The audio encoder with the weights of a file; as it is for an empty path.
-pub(crate) fn load_audio<B: Backend>(encoder: Vggish<B>, path: &Path) -> Result<Vggish<B>, WeightsError> {
-    if path.as_os_str().is_empty() {
-        return Ok(encoder);
-    }
-    let file = EncoderFile::open(path, EncoderPart::Vggish)?;
-    Ok(file.load_into(encoder, keys::vggish)?.0)
-}
-
-/// The vision encoder with the weights of a file; as it is for an empty path.
-pub(crate) fn load_vision<B: Backend>(
-    encoder: VisionTower<B>,
-    config: &VisionConfig,
-    path: &Path,
-) -> Result<VisionTower<B>, WeightsError> {
-    if path.as_os_str().is_empty() {
-        return Ok(encoder);
-    }
-    let file = EncoderFile::open(path, config.kind.into())?;
-    if file.family() == Family::VitTimm && config.epsilon != VisionConfig::TIMM_EPSILON {
-        tracing::warn!(
-            "{}: timm's ViT has encoders.vision.epsilon = {:e}, the config {:e}",
-            path.display(),
-            VisionConfig::TIMM_EPSILON,
-            config.epsilon
-        );
-    }
-    Ok(file.load_into(encoder, keys::vision)?.0)
-}
-
-/// The text encoder with the weights of a file; as it is for an empty path.
-pub(crate) fn load_text<B: Backend>(
-    encoder: TextTower<B>,
-    config: &TextConfig,
-    path: &Path,
-) -> Result<TextTower<B>, WeightsError> {
-    if path.as_os_str().is_empty() {
-        return Ok(encoder);
-    }
-    let file = EncoderFile::open(path, config.kind.into())?;
-    Ok(file.load_into(encoder, keys::text)?.0)
-}
-
-/// A model for inference with the weights of a file.
-///
-/// # Errors
-/// If the file cannot be read or belongs to another config.
-pub fn load_model<B: Backend>(
-    config: &Config,
-    path: &Path,
-    device: &B::Device,
-) -> Result<Sam2Love<B>, WeightsError> {
-    let file = WeightsFile::open(path)?;
-    let (mut model, report) = load_state(config.model.init::<B>(device), &file, keys::love, path)?;
-    report.complete(path)?;
-    model.sam2 = model.sam2.cache_constants();
-    Ok(model)
 }
 
 /// Parameters of a config's model, and how many of them learn.

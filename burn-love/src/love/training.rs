@@ -60,6 +60,31 @@ impl Trainable {
     };
 }
 
+impl Trainable {
+    /// Whether the parameter called `key` in a weights file of the whole model learns.
+    ///
+    /// ```
+    /// use burn_love::love::Trainable;
+    ///
+    /// assert!(Trainable::PAPER.learns("fusion.seg"));
+    /// assert!(!Trainable::PAPER.learns("sam2.image_encoder.trunk.pos_embed"));
+    /// ```
+    pub fn learns(&self, key: &str) -> bool {
+        let parts = [
+            ("fusion.", true),
+            ("encoders.audio.", self.audio_encoder),
+            ("encoders.vision.", self.vision_encoder),
+            ("encoders.text.", self.text_encoder),
+            ("sam2.sam_mask_decoder.", self.mask_decoder),
+            ("sam2.sam_prompt_encoder.", self.prompt_encoder),
+            ("sam2.image_encoder.", self.image_encoder),
+            ("sam2.", self.memory),
+        ];
+        let part = parts.iter().find(|(prefix, _)| key.starts_with(prefix));
+        part.is_some_and(|(_, learns)| *learns)
+    }
+}
+
 /// Masks of the first frames of a batch of clips.
 #[derive(Debug, Clone)]
 pub struct FramesOutput<B: Backend> {

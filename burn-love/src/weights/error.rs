@@ -90,6 +90,16 @@ pub enum WeightsError {
         /// The value.
         value: f32,
     },
+    /// A value that f16 cannot hold.
+    #[error("{path}: expected values within the range of f16, found {value} in `{key}`", path = path.display())]
+    TooLarge {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Name of the first such tensor.
+        key: String,
+        /// The value.
+        value: f32,
+    },
 }
 
 impl WeightsError {
@@ -111,6 +121,7 @@ impl WeightsError {
             Self::NotFinite { .. } => {
                 Some("take an earlier checkpoint: these weights are of a run that diverged".into())
             }
+            Self::TooLarge { .. } => Some("write f32".into()),
             Self::Io { .. } => None,
         }
     }

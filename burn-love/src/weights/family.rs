@@ -26,7 +26,9 @@ pub enum Family {
 }
 
 /// A tensor that only one family calls so. What holds others comes first.
-const MARKS: [(&str, Family); 12] = [
+const MARKS: [(&str, Family); 13] = [
+    // First, and all that is sure to be in a file of what learned.
+    ("fusion.seg", Family::Love),
     ("sam2.image_encoder.trunk.patch_embed.proj.weight", Family::Love),
     ("image_encoder.trunk.patch_embed.proj.weight", Family::Sam2),
     (

@@ -31,7 +31,7 @@ pub use error::WeightsError;
 pub use family::Family;
 pub use file::{Format, WeightsFile};
 pub use safetensors::Dtype;
-pub use safetensors_file::write_safetensors;
+pub use safetensors_file::{write_safetensors, write_safetensors_f16};
 pub use sam2_file::{Fit, Sam2File, preset_shapes};
 pub use source::{Selection, Shapes, State, TensorInfo, TensorSource};
 pub use state::{Allow, LoadReport, compare, load_state, shapes_of, state_of};

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use burn::prelude::*;
+use burn::{
+    prelude::*,
+    tensor::{DType, f16},
+};
 use safetensors::{
     Dtype,
     tensor::{Metadata, TensorInfo as Entry},
@@ -123,6 +126,28 @@ pub fn write_safetensors(
     source: &dyn TensorSource,
     config: Option<&str>,
 ) -> Result<(), WeightsError> {
+    write(path, source, config, Dtype::F32)
+}
+
+/// As [`write_safetensors`], with floats rounded to f16: half the size. Readers here make f32 of them again.
+///
+/// # Errors
+/// If a tensor cannot be read or has a value beyond the range of f16, or the file cannot be written.
+pub fn write_safetensors_f16(
+    path: &Path,
+    source: &dyn TensorSource,
+    config: Option<&str>,
+) -> Result<(), WeightsError> {
+    write(path, source, config, Dtype::F16)
+}
+
+/// Writes floats as `floats`, f32 or f16.
+fn write(
+    path: &Path,
+    source: &dyn TensorSource,
+    config: Option<&str>,
+    floats: Dtype,
+) -> Result<(), WeightsError> {
     let keys = source.keys();
     let mut end = 0;
     let entries = keys.iter().map(|key| {
@@ -130,7 +155,7 @@ pub fn write_safetensors(
         let start = end;
         let (dtype, size) = match info.dtype {
             Dtype::I64 => (Dtype::I64, size_of::<i64>()),
-            _ => (Dtype::F32, size_of::<f32>()),
+            _ => (floats, floats.bitsize() / 8),
         };
         end += info.elements() * size;
         let entry = Entry {
@@ -152,9 +177,57 @@ pub fn write_safetensors(
         target.write_all(&length).map_err(&fail)?;
         target.write_all(&header).map_err(&fail)?;
         for key in keys {
-            let data = source.read(key)?;
+            let mut data = source.read(key)?;
+            if floats == Dtype::F16 && data.dtype == DType::F32 {
+                let values = data.iter::<f32>();
+                if let Some(value) = values.into_iter().find(|value| value.abs() > f16::MAX.to_f32()) {
+                    return Err(WeightsError::TooLarge {
+                        path: path.into(),
+                        key: key.into(),
+                        value,
+                    });
+                }
+                data = data.convert::<f16>();
+            }
             target.write_all(data.as_bytes()).map_err(&fail)?;
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{State, WeightsFile};
+
+    #[test]
+    fn halves_come_back_rounded_and_what_they_cannot_hold_is_refused() {
+        let path = std::env::temp_dir().join(format!("burn-love-f16-{}.safetensors", std::process::id()));
+        let values = vec![1.0f32, -0.1, 65504.0, 1e-9];
+        let ids = TensorData::from([7i64]);
+        let mut state = State::from([
+            ("ids".to_owned(), ids.clone()),
+            ("w".to_owned(), TensorData::new(values.clone(), [2, 2])),
+        ]);
+        write_safetensors_f16(&path, &state, Some("x = 1")).unwrap();
+        let file = WeightsFile::open(&path).unwrap();
+        assert_eq!(file.config(), Some("x = 1"));
+        let info = file.info("w").unwrap();
+        assert_eq!((info.dtype, info.shape), (Dtype::F16, vec![2, 2]));
+        assert_eq!(file.info("ids").unwrap().dtype, Dtype::I64);
+        let rounded: Vec<f32> = values
+            .iter()
+            .map(|value| f16::from_f32(*value).to_f32())
+            .collect();
+        assert_eq!(file.read("w").unwrap(), TensorData::new(rounded, [2, 2]));
+
+        let before = std::fs::read(&path).unwrap();
+        state.insert("w".to_owned(), TensorData::from([1e5f32]));
+        let message = write_safetensors_f16(&path, &state, None)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("found 100000 in `w`"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        std::fs::remove_file(&path).ok();
+    }
 }

@@ -135,7 +135,8 @@ impl Sam2Task<'_> {
         let mut rng = rand::SeedableRng::seed_from_u64(2);
         for pointer in [Pointer::Click, Pointer::Box].repeat(8) {
             let batch = self.draw(Split::Val, pointer, 1, &mut rng)?;
-            for loss in self.losses(sam2, &batch, device) {
+            let neck = self.maps(sam2, &batch, device);
+            for loss in self.losses(sam2, neck, &batch, device) {
                 put_rows(&mut values, pointer, &loss);
             }
         }

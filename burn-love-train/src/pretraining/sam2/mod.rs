@@ -2,16 +2,22 @@
 //!
 //! As SAM 2 was trained (Ravi et al., 2024, section 5): clicks, boxes and masks point at objects of single images; then
 //! three quarters of the batches are clips, prompted in their first frame and tracked. A fifth of the targets is absent.
+//!
+//! SAM 2's Hiera comes from a pre-training on ImageNet, so its maps tell what things are, not only where. Here a head that
+//! is thrown away names what covers each cell of the image embedding, beside the prompts.
 
 mod gates;
 mod loss;
 mod prompts;
 
-use burn::prelude::*;
+use burn::{
+    nn::{Linear, LinearConfig},
+    prelude::*,
+};
 use burn_love::{
     sam2::{
-        FrameOutput, MaskSelection, Points, Prompt, Sam2, SamHeadsOutput, Tracker, TrackerConfig,
-        to_checkpoint,
+        FrameOutput, MaskSelection, NeckFeatures, Points, Prompt, Sam2, SamHeadsOutput, Tracker,
+        TrackerConfig, to_checkpoint,
     },
     weights::{State, WeightsError, state_of},
 };
@@ -24,6 +30,7 @@ use self::{
     prompts::{Owners, PointRows, Pointer, Target},
 };
 use super::{
+    patches::{Grid, PATCH_VALUES, PatchLabels, View, patch_loss},
     scenes::{Scene, Scenes},
     task::{Draw, Gate, Scored, Task, read, upload},
 };
@@ -44,6 +51,17 @@ const CLIPS: f64 = 0.75;
 const VALIDATION_CLIPS: f64 = 0.5;
 /// Share of single clicks that are answered with candidates.
 const AMBIGUOUS: f64 = 0.5;
+/// Weight of the names of cells.
+const NAMES: f64 = 0.5;
+
+/// SAM 2 and a head.
+#[derive(Module, Debug)]
+pub struct Sam2Learner<B: Backend> {
+    /// What the stage is for.
+    pub sam2: Sam2<B>,
+    /// Shape, surface and colour of what covers a cell of the image embedding.
+    cell: Linear<B>,
+}
 
 /// The stage.
 #[derive(Debug)]
@@ -65,6 +83,8 @@ pub struct Sam2Batch {
     prompts: usize,
     /// `[count · frames, 3, S, S]`
     pixels: Vec<f32>,
+    /// What covers the cells of each frame.
+    cells: Vec<PatchLabels>,
     points: PointRows,
     /// Of mask prompts: logits on the decoder's grid for images, 0 and 1 at full size for clips.
     masks: Vec<f32>,
@@ -125,15 +145,36 @@ impl<'a> Sam2Task<'a> {
         Some((target, labels))
     }
 
-    /// The model's answer to a batch, and its loss for each frame that has one.
-    fn losses<B: Backend>(&self, sam2: &Sam2<B>, batch: &Sam2Batch, device: &B::Device) -> Vec<MaskLoss<B>> {
-        let (side, n) = (self.side(), batch.count * batch.prompts);
+    /// What covers the cells of some frames.
+    fn cells(&self, frames: &[(&Scene, u32)]) -> Vec<PatchLabels> {
+        let [side, _] = self.config.model.sam2.model.embedding_size();
+        let grid = Grid { side, middle: false };
+        let frames = frames.par_iter();
+        frames
+            .map(|(scene, t)| PatchLabels::new(&scene.graph, *t, View::PLAIN, grid))
+            .collect()
+    }
+
+    /// The maps of a batch's frames.
+    fn maps<B: Backend>(&self, sam2: &Sam2<B>, batch: &Sam2Batch, device: &B::Device) -> NeckFeatures<B> {
+        let side = self.side();
         let pixels = upload(
             batch.pixels.clone(),
             [batch.count * batch.frames, 3, side, side],
             device,
         );
-        let neck = sam2.image_encoder.forward(pixels);
+        sam2.image_encoder.forward(pixels)
+    }
+
+    /// The model's answer to a batch, and its loss for each frame that has one.
+    fn losses<B: Backend>(
+        &self,
+        sam2: &Sam2<B>,
+        neck: NeckFeatures<B>,
+        batch: &Sam2Batch,
+        device: &B::Device,
+    ) -> Vec<MaskLoss<B>> {
+        let (side, n) = (self.side(), batch.count * batch.prompts);
         let labels = upload::<B, 3>(batch.labels.clone(), [n, batch.frames, side * side], device);
         let judge = |predicted: Predicted<B>, frame: usize| {
             let labels = labels.clone().narrow(1, frame, 1).squeeze_dim(1);
@@ -229,6 +270,7 @@ impl<'a> Sam2Task<'a> {
             frames,
             prompts,
             pixels: self.pixels(&shown)?,
+            cells: self.cells(&shown),
             points,
             labels,
         })
@@ -236,19 +278,23 @@ impl<'a> Sam2Task<'a> {
 }
 
 impl Task for Sam2Task<'_> {
-    type Module<B: Backend> = Sam2<B>;
+    type Module<B: Backend> = Sam2Learner<B>;
     type Batch = Sam2Batch;
 
     fn samples(&self) -> [usize; 2] {
         [Split::Train, Split::Val].map(|split| self.scenes.of(split).len())
     }
 
-    fn init<B: Backend>(&self, device: &B::Device, begins: bool) -> Result<Sam2<B>, WeightsError> {
-        let sam2 = self.config.model.sam2.model.init(device);
+    fn init<B: Backend>(&self, device: &B::Device, begins: bool) -> Result<Sam2Learner<B>, WeightsError> {
+        let config = &self.config.model.sam2.model;
+        let mut sam2 = config.init(device);
         if begins {
-            return crate::training::load_sam2(sam2, &self.config.weights.sam2);
+            sam2 = crate::training::load_sam2(sam2, &self.config.weights.sam2)?;
         }
-        Ok(sam2)
+        Ok(Sam2Learner {
+            sam2,
+            cell: LinearConfig::new(config.model_width, PATCH_VALUES).init(device),
+        })
     }
 
     fn batch(&self, draw: Draw, rng: &mut ChaCha8Rng) -> Result<Sam2Batch, RunError> {
@@ -268,22 +314,38 @@ impl Task for Sam2Task<'_> {
         self.draw(draw.split, pointer, if clips { 1 + tracked } else { 1 }, rng)
     }
 
-    fn score<B: Backend>(&self, sam2: &Sam2<B>, batch: Sam2Batch, device: &B::Device) -> Scored<B> {
-        let losses = self.losses(sam2, &batch, device);
+    fn score<B: Backend>(&self, module: &Sam2Learner<B>, batch: Sam2Batch, device: &B::Device) -> Scored<B> {
+        let mut values = Values::default();
+        let neck = self.maps(&module.sam2, &batch, device);
+        let [n, width, h, w] = neck.stride16.dims();
+        let cells = neck
+            .stride16
+            .clone()
+            .permute([0, 2, 3, 1])
+            .reshape([n * h * w, width]);
+        let names = patch_loss(&mut values, module.cell.forward(cells), &batch.cells);
+        let losses = self.losses(&module.sam2, neck, &batch, device);
         let frames = losses.len() as f64;
         let mean = |part: fn(&MaskLoss<B>) -> &Tensor<B, 1>| {
             let sum = losses.iter().map(part).cloned().reduce(|a, b| a + b);
             sum.expect("a batch has a frame to judge") / frames
         };
-        let loss = mean(|loss| &loss.total);
-        let [total, mask, iou, object] = read([
+        let loss = mean(|loss| &loss.total) + names.clone() * NAMES;
+        let [total, names, mask, iou, object] = read([
             loss.clone(),
+            names,
             mean(|loss| &loss.mask),
             mean(|loss| &loss.iou),
             mean(|loss| &loss.object),
         ]);
-        let mut values = Values::default();
-        for (name, value) in [("loss", total), ("mask", mask), ("iou", iou), ("object", object)] {
+        let parts = [
+            ("loss", total),
+            ("names", names),
+            ("mask", mask),
+            ("iou", iou),
+            ("object", object),
+        ];
+        for (name, value) in parts {
             values.put(name, value, 1.0);
         }
         for loss in &losses {
@@ -302,13 +364,13 @@ impl Task for Sam2Task<'_> {
         Scored { loss, values }
     }
 
-    fn gates<B: Backend>(&self, sam2: &Sam2<B>, device: &B::Device) -> Result<Vec<Gate>, RunError> {
-        let sam2 = sam2.clone().cache_constants();
+    fn gates<B: Backend>(&self, module: &Sam2Learner<B>, device: &B::Device) -> Result<Vec<Gate>, RunError> {
+        let sam2 = module.sam2.clone().cache_constants();
         gates::measure(self, &sam2, device)
     }
 
-    fn state<B: Backend>(&self, sam2: &Sam2<B>) -> State {
-        state_of(sam2, to_checkpoint)
+    fn state<B: Backend>(&self, module: &Sam2Learner<B>) -> State {
+        state_of(&module.sam2, to_checkpoint)
     }
 }
 

@@ -1,0 +1,245 @@
+//! What covers the patches of a frame: how it is looked at, labels, and the loss of a head that names them.
+
+use burn::prelude::*;
+use image::{RgbImage, imageops};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::task::{cross_entropy, index_of, put_accuracy, upload};
+use crate::{
+    synth::{Colour, Item, SceneGraph, Shape, Surface},
+    training::Values,
+};
+
+/// Attributes of a patch, each with the number of its values; one more stands for the background.
+pub const ATTRIBUTES: [(&str, usize); 3] = [
+    ("shape", Shape::ALL.len()),
+    ("surface", Surface::ALL.len()),
+    ("colour", Colour::ALL.len()),
+];
+/// Columns of a head that names them.
+pub const PATCH_VALUES: usize = ATTRIBUTES[0].1 + ATTRIBUTES[1].1 + ATTRIBUTES[2].1 + ATTRIBUTES.len();
+/// Weight of a patch without objects; what objects cover of it comes on top.
+const BACKGROUND: f32 = 0.1;
+/// Share of an object that must be seen for it to count as shown.
+const VISIBLE: f64 = 0.5;
+/// The smallest side of what training cuts out of a frame, as a share of the frame's.
+const CUT: f64 = 0.7;
+
+/// How a frame is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Which axes are mirrored (x, y).
+    pub flip: [bool; 2],
+    /// What is cut out of the mirrored frame: left, top, width and height, as shares of the frame's.
+    pub cut: [f64; 4],
+}
+
+/// The patches that a frame is seen as.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// Patches a side.
+    pub side: usize,
+    /// Whether only the middle square is seen, as by CLIP, or all of it, squashed.
+    pub middle: bool,
+}
+
+/// What covers the patches of one frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatchLabels {
+    /// For each patch and attribute the shares of its values, the background's last.
+    pub shares: Vec<f32>,
+    /// For each patch how much it counts.
+    pub weights: Vec<f32>,
+    /// Objects that are shown, each with the patch that it covers most.
+    pub objects: Vec<(Item, usize)>,
+}
+
+/// The columns of an item's attributes.
+pub fn columns(item: &Item) -> [Option<usize>; 3] {
+    [
+        index_of(Shape::ALL, &item.class.shape),
+        index_of(Surface::ALL, &item.class.surface),
+        index_of(Colour::ALL, &item.colour),
+    ]
+}
+
+impl View {
+    /// The frame as it is.
+    pub const PLAIN: Self = Self {
+        flip: [false; 2],
+        cut: [0.0, 0.0, 1.0, 1.0],
+    };
+
+    /// Mirrored or not, and of any part of the frame that is large enough.
+    pub fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let flip = std::array::from_fn(|_| rng.random_bool(0.5));
+        let [w, h] = std::array::from_fn(|_| rng.random_range(CUT..=1.0));
+        let [left, top] = [w, h].map(|side| rng.random_range(0.0..=1.0 - side));
+        Self {
+            flip,
+            cut: [left, top, w, h],
+        }
+    }
+
+    /// What is cut out in pixels: left, top, width, height.
+    fn pixels(&self, width: u32, height: u32) -> [u32; 4] {
+        let [left, top, w, h] = self.cut;
+        let part = |share: f64, of: u32| (share * f64::from(of)).round() as u32;
+        let (left, top) = (part(left, width), part(top, height));
+        let side = |share, of, start| part(share, of).clamp(1, of - start);
+        [left, top, side(w, width, left), side(h, height, top)]
+    }
+
+    /// The frame as it is seen so.
+    pub fn of(&self, mut frame: RgbImage) -> RgbImage {
+        if self.flip[0] {
+            imageops::flip_horizontal_in_place(&mut frame);
+        }
+        if self.flip[1] {
+            imageops::flip_vertical_in_place(&mut frame);
+        }
+        let (width, height) = frame.dimensions();
+        let [left, top, w, h] = self.pixels(width, height);
+        if [w, h] == [width, height] {
+            return frame;
+        }
+        imageops::crop_imm(&frame, left, top, w, h).to_image()
+    }
+}
+
+impl PatchLabels {
+    /// Labels of frame `t`.
+    pub fn new(graph: &SceneGraph, t: u32, view: View, grid: Grid) -> Self {
+        let Coverage {
+            shares: coverage,
+            inside,
+        } = Coverage::new(graph, t, view, grid);
+        let patches = grid.side * grid.side;
+        let mut shares = vec![0.0; patches * PATCH_VALUES];
+        let mut weights = vec![BACKGROUND; patches];
+        for (p, row) in shares.chunks_exact_mut(PATCH_VALUES).enumerate() {
+            let covered: f32 = coverage.iter().map(|object| object[p]).sum();
+            weights[p] += covered;
+            let mut from = 0;
+            for (a, (_, count)) in ATTRIBUTES.iter().enumerate() {
+                for (object, share) in graph.objects.iter().zip(&coverage) {
+                    if let Some(column) = columns(&object.item)[a] {
+                        row[from + column] += share[p];
+                    }
+                }
+                row[from + count] = 1.0 - covered;
+                from += count + 1;
+            }
+        }
+        let visible = |i: usize| {
+            let frame = graph.objects[i].frames.get(t as usize);
+            frame.is_some_and(|frame| frame.visibility * inside[i] >= VISIBLE)
+        };
+        let most = |i: usize| {
+            let shares = coverage[i].iter().enumerate();
+            shares.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(p, _)| p)
+        };
+        let objects = (0..coverage.len())
+            .filter(|i| visible(*i))
+            .map(|i| (graph.objects[i].item, most(i)))
+            .collect();
+        Self {
+            shares,
+            weights,
+            objects,
+        }
+    }
+}
+
+/// The loss of a head that names what covers each patch. Adds how often it is right about the patches that objects
+/// cover most.
+///
+/// # Shapes
+/// - `logits`: `[N·P, `[`PATCH_VALUES`]`]`, for `N` frames' labels; output: `[1]`
+pub fn patch_loss<B: Backend>(
+    values: &mut Values,
+    logits: Tensor<B, 2>,
+    labels: &[PatchLabels],
+) -> Tensor<B, 1> {
+    let device = logits.device();
+    let [rows, _] = logits.dims();
+    let patches = rows / labels.len().max(1);
+    let all = |of: fn(&PatchLabels) -> &[f32], columns| {
+        let values = labels.iter().flat_map(|labels| of(labels).iter().copied());
+        upload::<B, 2>(values.collect(), [rows, columns], &device)
+    };
+    let shares = all(|labels| &labels.shares, PATCH_VALUES);
+    let weights = all(|labels| &labels.weights, 1);
+    let mut most: Vec<[Option<usize>; 3]> = vec![[None; 3]; rows];
+    for (frame, labels) in labels.iter().enumerate() {
+        for (item, patch) in &labels.objects {
+            most[frame * patches + patch] = columns(item);
+        }
+    }
+    let (mut from, mut loss) = (0, Tensor::zeros([1], &device));
+    for (a, (name, count)) in ATTRIBUTES.into_iter().enumerate() {
+        let part = |x: &Tensor<B, 2>| x.clone().narrow(1, from, count + 1);
+        loss = loss + cross_entropy(part(&logits), part(&shares), weights.clone());
+        let most: Vec<_> = most.iter().map(|columns| columns[a]).collect();
+        put_accuracy(values, name, part(&logits), &most);
+        from += count + 1;
+    }
+    loss
+}
+
+/// Where objects are in a view of a frame.
+struct Coverage {
+    /// The share of each patch that each object covers, `[object][patch]`, as the encoder's preprocessing lays patches
+    /// over the view.
+    shares: Vec<Vec<f32>>,
+    /// The share of each object's pixels that lies in the view.
+    inside: Vec<f64>,
+}
+
+impl Coverage {
+    fn new(graph: &SceneGraph, t: u32, view: View, grid: Grid) -> Self {
+        let (width, height) = (graph.width as usize, graph.height as usize);
+        let side = grid.side;
+        let [left, top, w, h] = view
+            .pixels(graph.width, graph.height)
+            .map(|pixels| pixels as usize);
+        let square = w.min(h);
+        let [left, top, w, h] = if grid.middle {
+            [left + (w - square) / 2, top + (h - square) / 2, square, square]
+        } else {
+            [left, top, w, h]
+        };
+        let mut shares = vec![vec![0.0; side * side]; graph.objects.len()];
+        let mut pixels = vec![0.0f32; side * side];
+        let mut counts = vec![[0.0, 0.0]; graph.objects.len()]; // inside, all
+        for (at, owner) in graph.owners(t).into_iter().enumerate() {
+            let mirror = |v: usize, size: usize, flip: bool| if flip { size - 1 - v } else { v };
+            let (x, y) = (
+                mirror(at % width, width, view.flip[0]),
+                mirror(at / width, height, view.flip[1]),
+            );
+            let seen = (left..left + w).contains(&x) && (top..top + h).contains(&y);
+            if let Some(owner) = owner {
+                counts[owner][0] += f64::from(u8::from(seen));
+                counts[owner][1] += 1.0;
+            }
+            if !seen {
+                continue;
+            }
+            let patch = (y - top) * side / h * side + (x - left) * side / w;
+            pixels[patch] += 1.0;
+            if let Some(owner) = owner {
+                shares[owner][patch] += 1.0;
+            }
+        }
+        for object in &mut shares {
+            object
+                .iter_mut()
+                .zip(&pixels)
+                .for_each(|(count, all)| *count /= all.max(1.0));
+        }
+        let inside = counts.iter().map(|[inside, all]| inside / all.max(1.0)).collect();
+        Self { shares, inside }
+    }
+}

@@ -119,7 +119,7 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
 fn scenes(seed: u64) -> SynthConfig {
     SynthConfig {
         seed,
-        train: 160,
+        train: 600,
         val: 12,
         test_seen: 20,
         test_unseen: 20,
@@ -155,10 +155,10 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=160",
-            "train.warmup_steps=20",
-            "train.validate_every=80",
-            "train.log_every=5",
+            "train.steps=1000",
+            "train.warmup_steps=100",
+            "train.validate_every=500",
+            "train.log_every=20",
         ]
     };
     let settings = settings

@@ -74,6 +74,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("train.lambda_bce", train.lambda_bce),
         ("train.lambda_dice", train.lambda_dice),
         ("train.lambda_object", train.lambda_object),
+        ("train.lambda_pointing", train.lambda_pointing),
     ];
     if let Some((key, value)) = finite
         .iter()

@@ -48,6 +48,9 @@ pub struct StepValues {
     pub dice: f64,
     /// BCE of the object scores, unweighted.
     pub object: f64,
+    /// Cross-entropy of where the prompts point, unweighted.
+    #[serde(default)]
+    pub pointing: f64,
     /// Mean IoU of the first frame over the rows that show the object there.
     pub j: f64,
     /// Mean F-measure of precision and recall (β² = 0.3) of the first frame over the same rows, at the same threshold.
@@ -67,6 +70,7 @@ impl StepValues {
         self.bce += values.bce * rows;
         self.dice += values.dice * rows;
         self.object += values.object * rows;
+        self.pointing += values.pointing * present;
         self.j += values.j * present;
         self.f += values.f * present;
         self.rows += values.rows;
@@ -81,6 +85,7 @@ impl StepValues {
             bce: self.bce / rows,
             dice: self.dice / rows,
             object: self.object / rows,
+            pointing: self.pointing / present,
             j: self.j / present,
             f: self.f / present,
             ..self
@@ -117,12 +122,18 @@ impl<B: Backend> LoveLearner<B> {
         let both = (predicted.clone() * labels.clone()).sum_dim(1);
         let area = labels.sum_dim(1);
         let either = predicted.sum_dim(1) + area.clone() - both.clone();
-        let parts = [losses.total.clone(), losses.bce, losses.dice, losses.object];
+        let parts = [
+            losses.total.clone(),
+            losses.bce,
+            losses.dice,
+            losses.object,
+            losses.pointing,
+        ];
         let mut all: Vec<Tensor<B, 1>> = parts.into_iter().map(Tensor::detach).collect();
         all.extend([both, either, area].map(|x| x.reshape([b])));
         let values = Tensor::cat(all, 0).into_data().convert::<f64>();
         let values = values.as_slice::<f64>().expect("just converted");
-        let (scalars, counts) = values.split_at(4);
+        let (scalars, counts) = values.split_at(5);
         let (mut j, mut f, mut present) = (0.0, 0.0, 0u32);
         for i in (0..b).filter(|i| counts[2 * b + i] > 0.0) {
             let [both, either, area] = [counts[i], counts[b + i], counts[2 * b + i]];
@@ -137,6 +148,7 @@ impl<B: Backend> LoveLearner<B> {
             bce: scalars[1],
             dice: scalars[2],
             object: scalars[3],
+            pointing: scalars[4],
             j: j / shown,
             f: f / shown,
             rows: b,

@@ -1,8 +1,8 @@
-//! What training minimises: BCE and DICE on masks, BCE on the object score.
+//! What training minimises: BCE and DICE on masks, BCE on the object score, and where the prompt points.
 
 use burn::{
     prelude::*,
-    tensor::activation::{relu, sigmoid},
+    tensor::activation::{log_softmax, relu, sigmoid},
 };
 use burn_love::{love::FramesOutput, ops::resize_bilinear};
 
@@ -20,6 +20,8 @@ pub struct Objective {
     pub dice: f64,
     /// Weight of the object score's BCE.
     pub object: f64,
+    /// Weight of the pointing's cross-entropy.
+    pub pointing: f64,
     /// Divisor inside DICE.
     pub dice_scale: f64,
 }
@@ -35,6 +37,8 @@ pub struct Losses<B: Backend> {
     pub dice: Tensor<B, 1>,
     /// BCE of the object scores.
     pub object: Tensor<B, 1>,
+    /// Cross-entropy of where the prompts point.
+    pub pointing: Tensor<B, 1>,
 }
 
 impl Objective {
@@ -44,6 +48,7 @@ impl Objective {
             bce: config.lambda_bce,
             dice: config.lambda_dice,
             object: config.lambda_object,
+            pointing: config.lambda_pointing,
             dice_scale: config.dice_scale,
         }
     }
@@ -54,20 +59,47 @@ impl Objective {
     /// - `labels`: `[B, K, H, W]`, 0 or 1
     pub fn losses<B: Backend>(&self, output: &FramesOutput<B>, labels: Tensor<B, 4>) -> Losses<B> {
         let [b, k, h, w] = labels.dims();
+        let pointing = pointing(output.pointing.clone(), labels.clone().narrow(1, 0, 1));
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
         let present = labels.clone().max_dim(1); // [B·K, 1]
         let bce = bce_with_logits(logits.clone(), labels.clone());
         let dice = dice(sigmoid(logits), labels, self.dice_scale);
         let object = bce_with_logits(output.object_score.clone().reshape([b * k, 1]), present);
-        let total = bce.clone() * self.bce + dice.clone() * self.dice + object.clone() * self.object;
+        let mut total = bce.clone() * self.bce + dice.clone() * self.dice + object.clone() * self.object;
+        if self.pointing > 0.0 {
+            total = total + pointing.clone() * self.pointing;
+        }
         Losses {
             total,
             bce,
             dice,
             object,
+            pointing,
         }
     }
+}
+
+/// Cross-entropy of the cells that prompts point at with the cells that the objects cover, each by its share: the mean over
+/// rows that show an object.
+///
+/// # Shapes
+/// - `logits`: `[B, n²]`, a square of cells; `labels`: `[B, 1, H, W]`, 0 or 1, at a multiple of the cells' resolution;
+///   output: `[1]`
+fn pointing<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 4>) -> Tensor<B, 1> {
+    let [b, cells] = logits.dims();
+    let [_, _, h, w] = labels.dims();
+    let side = cells.isqrt();
+    let covered = labels.reshape([b, side, h / side, side * (w / side)]).sum_dim(2);
+    let covered = covered
+        .reshape([b, cells, w / side])
+        .sum_dim(2)
+        .reshape([b, cells]);
+    let area = covered.clone().sum_dim(1); // [B, 1]
+    let shares = covered / area.clone().clamp_min(1.0);
+    let each = (log_softmax(logits, 1) * shares).sum_dim(1).neg();
+    let present = area.greater_elem(0.0).float();
+    (each.sum_dim(0) / present.sum_dim(0).clamp_min(1.0)).reshape([1])
 }
 
 /// Binary cross-entropy: mean over each row, then over rows (a fixed order of summation).
@@ -140,13 +172,38 @@ mod tests {
         let output = FramesOutput {
             logits: labels.clone() * 200.0 - 100.0,
             object_score: Tensor::from_data([[50.0]], &Default::default()),
+            pointing: Tensor::from_data([[50.0, -50.0, -50.0, -50.0]], &Default::default()),
         };
         let objective = Objective {
             bce: 1.0,
             dice: 1.0,
             object: 1.0,
+            pointing: 1.0,
             dice_scale: 1000.0,
         };
         assert!(objective.losses(&output, labels).total.into_scalar() < 1e-5);
+    }
+
+    #[test]
+    fn prompts_are_to_point_at_what_objects_cover() {
+        let device = Default::default();
+        // Four cells of four pixels: a quarter of the object lies in the second, the rest in the fourth; nothing in row two.
+        let labels = Tensor::<B, 4>::from_data(
+            [
+                [[
+                    [0.0, 0.0, 1.0, 0.0],
+                    [0.0; 4],
+                    [0.0, 0.0, 1.0, 1.0],
+                    [0.0, 0.0, 1.0, 0.0],
+                ]],
+                [[[0.0; 4]; 4]],
+            ],
+            &device,
+        );
+        let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0], [9.0, 0.0, 0.0, 0.0]], &device);
+        let found = f64::from(pointing(logits, labels).into_scalar());
+        let total = (2.0 + 1f64.exp() + 2f64.exp()).ln();
+        let expected = 0.25 * (total - 1.0) + 0.75 * (total - 2.0);
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
 }

@@ -92,6 +92,8 @@ pub struct FramesOutput<B: Backend> {
     pub logits: Tensor<B, 4>,
     /// Logits of the object being there, `[B, K]`.
     pub object_score: Tensor<B, 2>,
+    /// Where the prompt points: its product with each cell of the first frame's image embedding, over √C, `[B, h·w]`.
+    pub pointing: Tensor<B, 2>,
 }
 
 impl<B: Backend> Sam2Love<B> {
@@ -127,6 +129,7 @@ impl<B: Backend> Sam2Love<B> {
             .with_prompted_object_gate(false)
             .with_tracked_object_gate(false);
         let tracker = Tracker::new(&self.sam2, config);
+        let pointing = pointing(prompt.clone(), neck.frame(b, k, 0).stride16);
         let frame = |i| self.sam2.project_features(neck.frame(b, k, i));
         if k == 1 {
             // A single frame needs no memory.
@@ -136,6 +139,7 @@ impl<B: Backend> Sam2Love<B> {
             return FramesOutput {
                 logits: heads.low_res_logits,
                 object_score: heads.object_score,
+                pointing,
             };
         }
         let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
@@ -150,8 +154,19 @@ impl<B: Backend> Sam2Love<B> {
                 1,
             ),
             object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
+            pointing,
         }
     }
+}
+
+/// The product of a prompt with each cell of an image embedding.
+///
+/// # Shapes
+/// - `prompt`: `[B, 1, C]`; `embedding`: `[B, C, h, w]`; output: `[B, h·w]`
+fn pointing<B: Backend>(prompt: Tensor<B, 3>, embedding: Tensor<B, 4>) -> Tensor<B, 2> {
+    let [b, c, h, w] = embedding.dims();
+    let products = prompt.matmul(embedding.reshape([b, c, h * w]));
+    (products / (c as f64).sqrt()).reshape([b, h * w])
 }
 
 impl<B: AutodiffBackend> Sam2Love<B> {

@@ -1,7 +1,7 @@
 //! The nano weights that come with the library, so that an installed program has them, too.
 //!
 //! Wherever a path of weights is asked for, `embedded:NAME` stands for one of them: `audio`, `vision`, `text` and `sam2`
-//! are nano's parts as `pretrain` made them.
+//! are nano's parts as `pretrain` made them, `nano` is what learned of the whole model on top of them.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,24 @@ const FILES: &[(&str, &[u8])] = &[
     ("vision", include_bytes!("../../assets/nano/vision.safetensors")),
     ("text", include_bytes!("../../assets/nano/text.safetensors")),
     ("sam2", include_bytes!("../../assets/nano/sam2.safetensors")),
+    ("nano", include_bytes!("../../assets/nano/nano.safetensors")),
 ];
+
+/// The path of the shipped model.
+pub fn nano() -> PathBuf {
+    PathBuf::from(format!("{SCHEME}nano"))
+}
 
 /// The names of all embedded weights, as paths.
 pub fn paths() -> impl Iterator<Item = PathBuf> {
     FILES
         .iter()
         .map(|(name, _)| PathBuf::from(format!("{SCHEME}{name}")))
+}
+
+/// Whether `path` names embedded weights, known or not.
+pub fn is_embedded(path: &Path) -> bool {
+    content(path).is_some()
 }
 
 /// Whether there are weights at `path`: a file, or embedded ones.
@@ -59,6 +70,30 @@ fn content(path: &Path) -> Option<Option<&'static [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Source, resolve},
+        training::load_model,
+    };
+    use burn_love::weights::TensorSource;
+
+    type B = burn_flex::Flex;
+
+    /// What the file of what learned leaves out comes from the parts that its config names.
+    #[test]
+    fn the_shipped_model_is_whole() {
+        let file = open(&nano()).unwrap();
+        assert!(file.info("encoders.audio.embeddings.4.weight").is_none());
+        let config = resolve(&[Source::Embedded {
+            path: nano(),
+            toml: file.config().unwrap().into(),
+        }])
+        .unwrap();
+        let model = load_model::<B>(&config, &nano(), &Default::default()).unwrap();
+        let sound = open(Path::new("embedded:audio")).unwrap();
+        let expected = sound.read("embeddings.4.bias").unwrap();
+        let found = burn_love::weights::state_of(&model, burn_love::weights::keys::love);
+        assert_eq!(found["encoders.audio.embeddings.4.bias"], expected);
+    }
 
     #[test]
     fn all_weights_are_small() {

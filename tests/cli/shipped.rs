@@ -45,17 +45,48 @@ fn what_learned_on_shipped_parts_is_a_file_of_its_own() {
     assert_eq!(file.info("fusion.seg").unwrap().dtype, Dtype::F16);
 
     // Both are the same model, but for rounding.
-    let scores = |weights: &Path, name: &str| {
+    let judge = |weights: &Path, name: &str, more: &[&str]| {
         let scores = folder.path().join(name);
         let arguments = ["eval", "--weights", text(weights), "--data", text(pristine())];
-        let ended = cli(&[&arguments[..], &["--out", text(&scores), "--device", "cpu"]].concat());
+        let ended = cli(&[&arguments[..], &["--out", text(&scores), "--device", "cpu"], more].concat());
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         let metrics = fs::read_to_string(scores.join("metrics.json")).unwrap();
-        let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
-        metrics["splits"]["test_s"]["JF"].as_f64().unwrap()
+        (
+            scores,
+            serde_json::from_str::<serde_json::Value>(&metrics).unwrap(),
+        )
     };
-    let (one, other) = (scores(&whole, "whole"), scores(&learned, "learned"));
-    assert!((one - other).abs() < 0.02, "{one} {other}");
+    let (before, one) = judge(&whole, "whole", &[]);
+    assert_eq!(one["differences"], serde_json::Value::Null);
+    let (_, other) = judge(&learned, "learned", &["--against", text(&before)]);
+    let differences = &other["differences"];
+    let rows = fs::read_to_string(before.join("per_expression.csv")).unwrap();
+    assert_eq!(differences["rows"], rows.lines().count() - 1);
+    let differences = differences["intervals"].as_array().unwrap();
+    assert_eq!(differences.len(), 4, "{differences:?}");
+    for difference in differences {
+        let value = |name: &str| difference[name].as_f64().unwrap();
+        assert!(value("mean").abs() < 0.02, "{difference}");
+        assert!(value("low") <= value("mean") && value("mean") <= value("high"));
+    }
+    assert!(one["intervals"][0]["low"].as_f64() <= one["intervals"][0]["mean"].as_f64());
+    let nowhere = [
+        "eval",
+        "--weights",
+        text(&learned),
+        "--data",
+        text(pristine()),
+        "--against",
+        "none",
+    ];
+    refused(
+        &cli(&[
+            &nowhere[..],
+            &["--out", text(&folder.path().join("x")), "--device", "cpu"],
+        ]
+        .concat()),
+        &["none/per_expression.csv", "--out of an `eval`"],
+    );
 
     // All of it as f16 is larger; without the parts' files nothing can be left out.
     let all = folder.path().join("all.safetensors");
@@ -67,6 +98,35 @@ fn what_learned_on_shipped_parts_is_a_file_of_its_own() {
     assert_eq!(convert(&scratch, &nothing_left_out, &["--learned"]).code, 0);
     let keys = |path: &Path| WeightsFile::open(path).unwrap().keys().len();
     assert_eq!(keys(&nothing_left_out), keys(&scratch));
+}
+
+#[test]
+fn predict_needs_no_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = fs::read_dir(pristine().join("media"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let (frames, audio, out) = (
+        clip.join("frames"),
+        clip.join("audio.wav"),
+        folder.path().join("out"),
+    );
+    let arguments = [
+        "predict",
+        "--frames",
+        text(&frames),
+        "--audio",
+        text(&audio),
+        "--text",
+        "the loudest object",
+    ];
+    let ended = cli(&[&arguments[..], &["--out", text(&out), "--device", "cpu"]].concat());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let result = fs::read_to_string(out.join("result.json")).unwrap();
+    assert!(result.contains("embedded:nano"), "{result}");
 }
 
 #[test]

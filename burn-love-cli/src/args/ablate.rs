@@ -21,7 +21,7 @@ pub struct AblateArgs {
     /// Where to write ablation.md, ablation.csv and, for each preset and seed, a run and its evaluation
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Train at nano's scale: its sizes, fresh weights; what a preset varies stays as it is
+    /// Train at nano's scale: its sizes and shipped parts; what a preset varies stays as it is
     #[arg(long)]
     pub nano_scale: bool,
     /// Lay a config file over every preset

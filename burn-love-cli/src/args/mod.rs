@@ -228,7 +228,7 @@ pub struct ModelArgs {
     /// A run: its best checkpoint and its config
     #[arg(long, value_name = "RUN", conflicts_with_all = ["weights", "config"])]
     pub run: Option<PathBuf>,
-    /// A weights file
+    /// A weights file [default: the shipped nano model, embedded:nano]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// The config of the weights [default: the one inside the file]
@@ -268,6 +268,9 @@ pub struct EvalArgs {
     /// Where features are kept.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Tell differences to an earlier evaluation of the same rows, with intervals: its --out
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<PathBuf>,
     /// Write each row's probabilities to DIR/{uid}.safetensors
     #[arg(long, value_name = "DIR")]
     pub dump: Option<PathBuf>,

@@ -79,7 +79,8 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
         config: None,
     };
     let trained = Trained::find(&model)?;
-    let evaluations = evaluations(&trained, &data, &device, &folder("eval"), args.quick)?;
+    let mut evaluations = evaluations(&trained, &data, &device, &folder("eval"), args.quick)?;
+    evaluations.push(shipped(&data, &device, &folder("eval"))?);
 
     printer::note(format_args!(
         "4/4 masks over the clips → {}",
@@ -113,6 +114,26 @@ pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     output::write(&path, &report)?;
     printer::data(format_args!("{}", path.display()));
     Ok(())
+}
+
+/// The shipped weights on the same data.
+fn shipped(data: &RefAvs, device: &Device, out: &Path) -> Result<TitledEvaluation, CliError> {
+    let shipped = Trained::find(&ModelArgs {
+        run: None,
+        weights: None,
+        config: None,
+    })?;
+    let options = EvalOptions {
+        workers: eval::workers(device),
+        ..EvalOptions::default()
+    };
+    let title = "the shipped weights";
+    let evaluation = eval::judge(&shipped, data, &options, device.clone(), title, || Ok(()))?;
+    eval::write(&evaluation, &out.join("shipped"))?;
+    Ok(TitledEvaluation {
+        title: title.into(),
+        evaluation,
+    })
 }
 
 /// Scenes for minutes on two cores.
@@ -155,7 +176,9 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=1000",
+            "train.steps=900",
+            "train.batch_size=8",
+            "train.tracked_frames=1",
             "train.warmup_steps=100",
             "train.validate_every=500",
             "train.log_every=20",

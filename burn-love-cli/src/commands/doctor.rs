@@ -170,6 +170,7 @@ fn weights(preset: &str) -> Result<Value, CliError> {
         let embedded = path.as_os_str().is_empty();
         let (source, url) = match published {
             _ if embedded => ("fresh, or embedded in the program".to_owned(), None),
+            _ if shipped::is_embedded(path) => ("the program itself".to_owned(), None),
             Some((source, url)) => (source, Some(url)),
             None => ("unknown".to_owned(), None),
         };

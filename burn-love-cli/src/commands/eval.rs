@@ -28,6 +28,18 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         .map(|name| name.parse::<Split>())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| CliError::input(format!("--splits: {error}")).hint(error.hint()))?;
+    if let Some(earlier) = args
+        .against
+        .as_ref()
+        .map(|earlier| earlier.join("per_expression.csv"))
+        && !earlier.is_file()
+    {
+        let message = format!(
+            "{}: expected the scores of an earlier evaluation, found none",
+            earlier.display()
+        );
+        return Err(CliError::input(message).hint("--against takes the --out of an `eval`"));
+    }
     let trained = Trained::find(&args.model)?;
     let data = RefAvs::open(&args.data)?;
     let device = global.device.probe()?;
@@ -55,9 +67,12 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         Some(dump) => output::prepare(dump, global.overwrite, &[]),
         None => Ok(()),
     };
-    let evaluation = judge(&trained, &data, &options, device, "evaluation", ready)?;
+    let mut evaluation = judge(&trained, &data, &options, device, "evaluation", ready)?;
     if let Some(features) = &options.features {
         printer::note(features.report());
+    }
+    if let Some(earlier) = &args.against {
+        evaluation.compare(earlier)?;
     }
     output::prepare(&args.out, global.overwrite, OWN)?;
     write(&evaluation, &args.out)?;

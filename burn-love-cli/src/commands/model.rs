@@ -60,9 +60,11 @@ impl Trained {
                     weights: weights.clone(),
                 })
             }
-            (None, None) => {
-                Err(CliError::input("no model: expected --run or --weights").hint("`train` makes a run"))
-            }
+            (None, None) => Self::find(&ModelArgs {
+                run: None,
+                weights: Some(shipped::nano()),
+                config: None,
+            }),
         }
     }
 

@@ -56,8 +56,9 @@ pub const PRESETS: &[Preset] = presets![
     "ablation-frozen-sam2": WITHOUT_ACCUMULATION, seen(39.8);
 ];
 
-/// What makes any preset one of nano's scale: nano's sizes and fresh weights. What presets vary stays: layers, tokens,
-/// strategy and accumulation of the fusion, kinds of encoders, and the parts that learn.
+/// What makes any preset one of nano's scale: nano's sizes and its shipped parts; CLIP has none, so its weights are fresh.
+/// What presets vary stays: layers, tokens, strategy and accumulation of the fusion, kinds of encoders, and the parts that
+/// learn.
 pub fn nano_scale(config: &Config) -> Vec<Source> {
     let encoders = &config.model.encoders;
     let nano = Config::nano();
@@ -81,8 +82,24 @@ pub fn nano_scale(config: &Config) -> Vec<Source> {
         format!("train.lr={:e}", nano.train.lr),
         format!("train.accumulation={}", nano.train.accumulation),
     ];
-    let weights = ["sam2", "vision", "audio", "text", "tokenizer", "love"];
-    settings.extend(weights.map(|part| format!("weights.{part}=\"\"")));
+    let vit = encoders.vision.kind == VisionKind::Vit;
+    let roberta = encoders.text.kind == TextKind::Roberta;
+    let shipped = |part, shipped| {
+        if shipped {
+            format!("embedded:{part}")
+        } else {
+            String::new()
+        }
+    };
+    let weights = [
+        ("sam2", shipped("sam2", true)),
+        ("vision", shipped("vision", vit)),
+        ("audio", shipped("audio", true)),
+        ("text", shipped("text", roberta)),
+        ("tokenizer", String::new()),
+        ("love", String::new()),
+    ];
+    settings.extend(weights.map(|(part, path)| format!("weights.{part}={path:?}")));
     settings.into_iter().map(Source::Set).collect()
 }
 

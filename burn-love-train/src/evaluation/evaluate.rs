@@ -56,6 +56,7 @@ pub fn evaluate<B: Backend>(
         device,
     };
     let mut evaluation = Evaluation {
+        differences: None,
         protocol: options.protocol,
         drop: options.drop,
         swap_audio: options.swap_audio,
@@ -289,6 +290,7 @@ impl Judge {
         RowScore {
             uid: row.uid.clone(),
             key: row.key().into(),
+            clips: scenes.clips(row).into(),
             fid: row.fid.clone(),
             split: row.split,
             expression,

@@ -5,6 +5,7 @@
 //! sound replaced by another clip's ([`EvalOptions::swap_audio`]) to see what a model relies on.
 
 mod answers;
+mod bootstrap;
 mod dump;
 mod evaluate;
 mod options;
@@ -15,6 +16,7 @@ mod scores;
 mod tests;
 mod write;
 
+pub use bootstrap::{Differences, Interval};
 pub use evaluate::evaluate;
 pub use options::{EvalError, EvalOptions, Modality, Protocol, UnknownName};
 pub use published::{PUBLISHED, Published};

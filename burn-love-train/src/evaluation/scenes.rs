@@ -52,6 +52,12 @@ impl Scenes {
         self.kinds.get(&row.uid).copied()
     }
 
+    /// A name that the row's clip and its twin share.
+    pub fn clips<'a>(&'a self, row: &'a Row) -> &'a str {
+        let key = row.key();
+        self.twins.get(key).map_or(key, |twin| key.min(twin))
+    }
+
     /// Pairs of clips with the same frames and texts and another sound, each once.
     pub fn twins(&self) -> impl Iterator<Item = (&str, &str)> {
         self.twins

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Modality, Protocol};
+use super::{Differences, Modality, Protocol};
 use crate::{
     data::Split,
     metrics::{NullScore, SeenScore},
@@ -32,6 +32,8 @@ pub struct Evaluation {
     pub rows: Vec<RowScore>,
     /// How long it took.
     pub time: Duration,
+    /// What an earlier evaluation differs by, once [compared](Self::compare).
+    pub differences: Option<Differences>,
 }
 
 /// Scores of one split.
@@ -115,6 +117,8 @@ pub struct RowScore {
     pub uid: String,
     /// Its clip's key.
     pub key: String,
+    /// Its clip, and its twin: what varies together.
+    pub clips: String,
     /// Its object.
     pub fid: String,
     /// Its split.
@@ -244,6 +248,7 @@ mod tests {
 
     fn row(key: &str, fid: &str, expression: &str, j: Option<f64>) -> RowScore {
         RowScore {
+            clips: key.into(),
             uid: String::new(),
             key: key.into(),
             fid: fid.into(),

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{EvalError, Evaluation, NullSplitScore, PUBLISHED, ReferredScore, SplitScore, scores::KindScore};
+use super::{
+    EvalError, Evaluation, Interval, NullSplitScore, PUBLISHED, ReferredScore, SplitScore, scores::KindScore,
+};
 use crate::{data::Split, synth::RowKind};
 
 impl Evaluation {
@@ -59,6 +61,12 @@ impl Evaluation {
             "batch_size": self.batch_size,
             "seconds": self.time.as_secs_f64(),
             "splits": splits,
+            "intervals": self.intervals().iter().map(Interval::to_json).collect::<Vec<_>>(),
+            "differences": self.differences.as_ref().map(|differences| json!({
+                "against": differences.against,
+                "rows": differences.rows,
+                "intervals": differences.intervals.iter().map(Interval::to_json).collect::<Vec<_>>(),
+            })),
         })
     }
 
@@ -83,6 +91,19 @@ impl Evaluation {
             "\nThe published rows are results on Ref-AVS; they compare only with its full test splits.\n"
         };
         text += &self.details();
+        let intervals = self.intervals();
+        if !intervals.is_empty() {
+            text += "\n## Intervals\n\n95 % intervals of a bootstrap over clips, each expression a batch of its own:\n\n";
+            text += &interval_lines(&intervals);
+        }
+        if let Some(differences) = &self.differences {
+            text += &format!(
+                "\n## Differences to {}\n\nThis evaluation less that one, {} expressions in pairs, 95 % intervals of the \
+                 same kind:\n\n",
+                differences.against, differences.rows
+            );
+            text += &interval_lines(&differences.intervals);
+        }
         text
     }
 
@@ -164,7 +185,7 @@ impl Evaluation {
     /// One line per row.
     fn rows_to_csv(&self) -> String {
         let mut lines = vec![row_of(
-            "uid,split,expression,kind,J,F,J_frame0,S,presence,area".split(','),
+            "uid,split,expression,kind,J,F,J_frame0,S,presence,area,clips".split(','),
         )];
         for row in &self.rows {
             lines.push(vec![
@@ -178,10 +199,34 @@ impl Evaluation {
                 number(row.s),
                 number(Some(row.presence)),
                 number(Some(row.area)),
+                row.clips.clone(),
             ]);
         }
         csv_text(&lines)
     }
+}
+
+impl Interval {
+    fn to_json(&self) -> Value {
+        json!({"split": self.split, "score": self.score, "mean": self.mean, "low": self.low, "high": self.high})
+    }
+}
+
+fn interval_lines(intervals: &[Interval]) -> String {
+    let line = |interval: &Interval| {
+        let (digits, unit) = if interval.score == "S" {
+            (3, 1.0)
+        } else {
+            (1, 100.0)
+        };
+        let name = if interval.score == "S" { "S" } else { "J&F" };
+        let [mean, low, high] = [interval.mean, interval.low, interval.high].map(|value| value * unit);
+        format!(
+            "- {} {name}: {mean:.digits$} [{low:.digits$}, {high:.digits$}]\n",
+            interval.split
+        )
+    };
+    intervals.iter().map(line).collect()
 }
 
 impl SplitScore {

@@ -71,11 +71,14 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
     if let Some(features) = &options.features {
         printer::note(features.report());
     }
-    if let Some(earlier) = &args.against {
-        evaluation.compare(earlier)?;
-    }
+    let compared = match &args.against {
+        Some(earlier) => evaluation.compare(earlier),
+        None => Ok(()),
+    };
+    // Scores that took minutes are kept, whatever the earlier ones are like.
     output::prepare(&args.out, global.overwrite, OWN)?;
     write(&evaluation, &args.out)?;
+    compared?;
     if args.json {
         printer::data(serde_json::to_string_pretty(&evaluation.to_json()).expect("plain values"));
     } else {

@@ -2,7 +2,10 @@
 
 use burn::{
     prelude::*,
-    tensor::activation::{log_softmax, relu, sigmoid},
+    tensor::{
+        activation::{log_softmax, relu, sigmoid},
+        module::adaptive_avg_pool2d,
+    },
 };
 use burn_love::{love::FramesOutput, ops::resize_bilinear};
 
@@ -10,6 +13,8 @@ use crate::config::TrainConfig;
 
 /// Keeps DICE of two empty masks finite.
 const DICE_EPSILON: f64 = 1e-6;
+/// Less than a pixel covers of a cell.
+const SMALLEST: f64 = 1e-6;
 
 /// Weights of the parts of the loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,19 +89,13 @@ impl Objective {
 /// rows that show an object.
 ///
 /// # Shapes
-/// - `logits`: `[B, n²]`, a square of cells; `labels`: `[B, 1, H, W]`, 0 or 1, at a multiple of the cells' resolution;
-///   output: `[1]`
+/// - `logits`: `[B, n²]`, a square of cells; `labels`: `[B, 1, H, W]`, 0 or 1; output: `[1]`
 fn pointing<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 4>) -> Tensor<B, 1> {
     let [b, cells] = logits.dims();
-    let [_, _, h, w] = labels.dims();
     let side = cells.isqrt();
-    let covered = labels.reshape([b, side, h / side, side * (w / side)]).sum_dim(2);
-    let covered = covered
-        .reshape([b, cells, w / side])
-        .sum_dim(2)
-        .reshape([b, cells]);
-    let area = covered.clone().sum_dim(1); // [B, 1]
-    let shares = covered / area.clone().clamp_min(1.0);
+    let covered = adaptive_avg_pool2d(labels, [side, side]).reshape([b, cells]);
+    let area = covered.clone().sum_dim(1); // [B, 1], in cells
+    let shares = covered / area.clone().clamp_min(SMALLEST);
     let each = (log_softmax(logits, 1) * shares).sum_dim(1).neg();
     let present = area.greater_elem(0.0).float();
     (each.sum_dim(0) / present.sum_dim(0).clamp_min(1.0)).reshape([1])
@@ -206,5 +205,22 @@ mod tests {
         let total = (2.0 + 1f64.exp() + 2f64.exp()).ln();
         let expected = 0.25 * (total - 1.0) + 0.75 * (total - 2.0);
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+
+    #[test]
+    fn labels_of_any_size_are_pointed_at() {
+        let device = Default::default();
+        // Cells of 1.5 rows by 2.5 columns: the middle row and column count for both their cells.
+        let mut labels = vec![0.0; 15];
+        labels[5..10].fill(1.0);
+        let labels = Tensor::<B, 1>::from_floats(labels.as_slice(), &device).reshape([1, 1, 3, 5]);
+        let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0]], &device);
+        let found = f64::from(pointing(logits, labels).into_scalar());
+        let expected = (2.0 + 1f64.exp() + 2f64.exp()).ln() - 0.75;
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        // Fewer pixels than cells, and an object of one pixel.
+        let one = Tensor::<B, 4>::ones([1, 1, 1, 1], &device);
+        let found = pointing(Tensor::<B, 2>::zeros([1, 4], &device), one).into_scalar();
+        assert!((f64::from(found) - 4f64.ln()).abs() < 1e-5, "{found}");
     }
 }

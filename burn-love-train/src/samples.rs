@@ -226,6 +226,11 @@ impl Preparer {
         self.vision.image_size
     }
 
+    /// Patches of a frame as the vision encoder sees it.
+    pub fn patches(&self) -> usize {
+        (self.vision.image_size / self.vision.patch_size).pow(2)
+    }
+
     /// Frames as the vision encoder takes them, `[T, 3, V, V]`.
     pub fn vit_pixels(&self, frames: &[RgbImage]) -> Vec<f32> {
         frames

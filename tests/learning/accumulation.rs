@@ -14,7 +14,7 @@ use burn_flex::Flex;
 use burn_love_train::{
     data::Split,
     samples::Preparer,
-    training::{Cursor, LoveLearner, LoveLoader, Objective, Rows, average_and_clip},
+    training::{Cursor, LoveLearner, LoveLoader, Objective, Rows, SyntheticNulls, average_and_clip},
 };
 use burn_train::TrainStep;
 
@@ -111,6 +111,8 @@ fn a_window_of_four_is_a_batch_of_four() {
         batch_size,
         mask_frames: 2,
         fusion_frames: 0,
+        fusion_patches: 0,
+        nulls: SyntheticNulls::default(),
         shuffle: None,
         features: None,
     };

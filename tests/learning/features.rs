@@ -26,6 +26,8 @@ fn frozen() -> Config {
         "train.image_encoder=false",
         "train.memory=false",
         "train.tracked_frames=1",
+        "train.muted_nulls=0.3",
+        "train.swapped_nulls=0.4",
         "train.warmup_steps=1",
         "train.lr=1e-3",
         "sam2.model.image_size=64",

@@ -119,6 +119,12 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
             return Err(format!("expected 0 < {key} < 1, found {value}"));
         }
     }
+    let (muted, swapped) = (train.muted_nulls, train.swapped_nulls);
+    if !(muted >= 0.0 && swapped >= 0.0 && muted + swapped <= 1.0) {
+        return Err(format!(
+            "expected train.muted_nulls and train.swapped_nulls ≥ 0 and their sum ≤ 1, found {muted} and {swapped}"
+        ));
+    }
     let epsilon = model.encoders.vision.epsilon;
     if !(epsilon > 0.0 && epsilon < 1.0) {
         return Err(format!(

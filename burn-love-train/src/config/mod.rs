@@ -85,6 +85,16 @@ pub struct TrainConfig {
     /// Frames of a clip that the fusion is shown in training: the first one and others at random, in order; 0 for all.
     #[serde(default)]
     pub fusion_frames: usize,
+    /// Patches of a frame that the fusion is shown in training, drawn for each micro-batch; 0 for all.
+    #[serde(default)]
+    pub fusion_patches: usize,
+    /// Share of the training rows that speak of a sound to be heard without any, and to show nothing then; the paper has
+    /// none.
+    #[serde(default)]
+    pub muted_nulls: f64,
+    /// Share of them to be heard with the sound of another clip, and to show nothing then; the paper has none.
+    #[serde(default)]
+    pub swapped_nulls: f64,
     /// Seed of weights, order and dropout.
     pub seed: u64,
     /// Optimizer steps between checkpoints; 0 for one at the end only.
@@ -278,6 +288,9 @@ impl TrainConfig {
             dice_scale: 1000.0,
             tracked_frames: 0,
             fusion_frames: 0,
+            fusion_patches: 0,
+            muted_nulls: 0.0,
+            swapped_nulls: 0.0,
             seed: 0,
             checkpoint_every: 500,
             best: BestMetric::J,

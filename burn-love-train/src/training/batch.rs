@@ -34,6 +34,8 @@ pub(super) struct BatchRows {
     pub sentences: Vec<Asked<Tokens>>,
     pub sounds: Vec<Asked<LogMel>>,
     pub sights: Vec<Sight>,
+    /// Patches that the fusion is shown of every frame, where it is not shown all.
+    pub patches: Option<Vec<usize>>,
     /// The prompted frame and those tracked from it, row by row, `[3, S, S]` each.
     pub frames: Vec<Asked<Vec<f32>>>,
     /// Their masks, 0 or 1, `[S, S]` each.
@@ -53,6 +55,11 @@ pub(super) struct Sight {
     pub shown: Option<Vec<usize>>,
 }
 
+fn indices<B: Backend>(indices: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {
+    let indices: Vec<i64> = indices.iter().map(|index| *index as i64).collect();
+    Tensor::from_data(indices.as_slice(), device)
+}
+
 impl Sight {
     /// What the encoder says of the frames that the fusion is shown.
     fn see<B: Backend>(&self, vision: &impl VisionEncoder<B>, side: usize, device: &B::Device) -> Seen<B> {
@@ -64,8 +71,7 @@ impl Sight {
         let [_, frames, _] = seen.cls.dims();
         match &self.shown {
             Some(shown) if frames == self.frames => {
-                let shown: Vec<i64> = shown.iter().map(|frame| *frame as i64).collect();
-                let shown = Tensor::<B, 1, Int>::from_data(shown.as_slice(), device);
+                let shown = indices(shown, device);
                 Seen {
                     patches: seen.patches.select(1, shown.clone()),
                     cls: seen.cls.select(1, shown),
@@ -223,11 +229,15 @@ impl<B: Backend> LoveBatch<B> {
             let inputs = rows.frames.iter().map(Asked::input).collect();
             model.sam2.image_encoder.forward(pixels(inputs, self.sam2_size))
         });
+        let patches = match &rows.patches {
+            Some(shown) => vision.patches.select(2, indices(shown, device)),
+            None => vision.patches,
+        };
         let features = ClipFeatures {
             audio,
             text: asked.text.unwrap_or_else(|| encoders.text.encode_text(tokens)),
             text_padding,
-            patches: vision.patches,
+            patches,
             cls: vision.cls,
         };
         (features, neck)

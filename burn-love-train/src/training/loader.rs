@@ -13,6 +13,7 @@ use burn::{
     data::dataloader::{DataLoader, DataLoaderIterator, Progress},
     prelude::*,
 };
+use burn_love::preprocess::LogMel;
 use image::imageops::FilterType;
 use rand::{
     SeedableRng,
@@ -23,10 +24,12 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     GOLDEN,
     batch::{BatchRows, LoveBatch, Sight},
+    nulls::{Deprived, SyntheticNulls},
 };
 use crate::{
     data::{RefAvs, Row},
     features::{Asked, ModelFeatures},
+    inference::background,
     samples::{Preparer, SampleError},
 };
 
@@ -73,6 +76,10 @@ pub struct Rows {
     pub mask_frames: usize,
     /// Frames per clip that the fusion is shown, drawn anew in every epoch; 0 for all.
     pub fusion_frames: usize,
+    /// Patches per frame that the fusion is shown, drawn anew for every micro-batch; 0 for all.
+    pub fusion_patches: usize,
+    /// Rows that become nulls, drawn anew in every epoch.
+    pub nulls: SyntheticNulls,
     /// Seed of the order; `None` keeps metadata order.
     pub shuffle: Option<u64>,
     /// Features of frozen parts that are kept.
@@ -106,7 +113,11 @@ impl Rows {
 
     fn batch(&self, epoch: usize, rows: &[usize]) -> Result<BatchRows, SampleError> {
         let side = self.preparer.sam2_size as u32;
-        let mut batch = BatchRows::default();
+        let seed = self.shuffle.unwrap_or(0) ^ GOLDEN;
+        let mut batch = BatchRows {
+            patches: self.patches(epoch, rows, seed),
+            ..BatchRows::default()
+        };
         for (index, row) in rows.iter().map(|i| (*i, &self.rows[*i])) {
             let files = self.data.frame_files(row)?;
             let t = files.count();
@@ -128,13 +139,13 @@ impl Rows {
                 .push(Asked::new(slot, || Ok::<_, SampleError>(tokens.clone()))?);
             batch.tokens.push(tokens);
 
-            // The cache names an entry by the whole file; without one, only the clip's seconds are read.
-            let slot = match features {
-                Some(features) => features.sound(&self.data.audio(row)?, t),
-                None => None,
-            };
-            let sound = || self.preparer.sound_file(&self.data.audio_path(row), t);
-            batch.sounds.push(Asked::new(slot, sound)?);
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(((epoch as u64) << 32) + index as u64);
+            let some = self.fusion_frames > 0 && self.fusion_frames < t;
+            let shown = some.then(|| shown(t, self.fusion_frames, &mut rng));
+
+            let (sound, null) = self.sound(row, t, &mut rng)?;
+            batch.sounds.push(sound);
 
             // Decoded at most once, and only where something has to be computed.
             let decoded = OnceCell::new();
@@ -143,12 +154,6 @@ impl Rows {
                 None => files.frames().map(|frames| decoded.get_or_init(|| frames)),
             };
             let slot = features.and_then(|features| features.sight(files.contents()));
-            let some = self.fusion_frames > 0 && self.fusion_frames < t;
-            let shown = some.then(|| {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.shuffle.unwrap_or(0) ^ GOLDEN);
-                rng.set_stream(((epoch as u64) << 32) + index as u64);
-                shown(t, self.fusion_frames, &mut rng)
-            });
             let cached = slot.is_some();
             let pixels = || {
                 let frames = frames()?;
@@ -175,12 +180,59 @@ impl Rows {
                 batch.frames.push(Asked::new(slot, pixels)?);
                 let mask = self.data.mask(row, i, size)?;
                 let mask = image::imageops::resize(&mask, side, side, FilterType::Nearest);
-                batch
-                    .labels
-                    .extend(mask.pixels().map(|pixel| f32::from(u8::from(pixel.0[0] > 0))));
+                let shows = |pixel: &image::Luma<u8>| !null && pixel.0[0] > 0;
+                let label = mask.pixels().map(|pixel| f32::from(u8::from(shows(pixel))));
+                batch.labels.extend(label);
             }
         }
         Ok(batch)
+    }
+
+    /// The patches that the fusion is shown of every frame, where it is not shown all.
+    fn patches(&self, epoch: usize, rows: &[usize], seed: u64) -> Option<Vec<usize>> {
+        let all = self.preparer.patches();
+        let some = self.fusion_patches > 0 && self.fusion_patches < all;
+        some.then(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(!seed);
+            rng.set_stream(((epoch as u64) << 32) + rows.first().copied().unwrap_or(0) as u64);
+            let mut patches = sample(&mut rng, all, self.fusion_patches).into_vec();
+            patches.sort_unstable();
+            patches
+        })
+    }
+
+    /// What is heard with a row, and whether that makes a null of it.
+    fn sound(
+        &self,
+        row: &Row,
+        frames: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Asked<LogMel>, bool), SampleError> {
+        let features = self.features.as_ref();
+        let of = |row: &Row| {
+            // The cache names an entry by the whole file; without one, only the clip's seconds are read.
+            let slot = match features {
+                Some(features) => features.sound(&self.data.audio(row)?, frames),
+                None => None,
+            };
+            Asked::new(slot, || {
+                self.preparer.sound_file(&self.data.audio_path(row), frames)
+            })
+        };
+        match self.nulls.draw(row, &self.rows, rng) {
+            Some(Deprived::Muted) => {
+                // No file is empty, so that the name is nobody else's.
+                let slot = features.and_then(|features| features.sound(&[], frames));
+                let sound = Asked::new(slot, || Ok::<_, SampleError>(background(frames)))?;
+                Ok((sound, true))
+            }
+            // One that cannot be used, as it is too short for this clip, is left alone.
+            Some(Deprived::Swapped(other)) => match of(other) {
+                Ok(sound) => Ok((sound, true)),
+                Err(_) => Ok((of(row)?, false)),
+            },
+            None => Ok((of(row)?, false)),
+        }
     }
 }
 
@@ -242,6 +294,8 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             batch_size,
             mask_frames,
             fusion_frames,
+            fusion_patches,
+            nulls,
             shuffle,
             features,
         } = &*self.rows;
@@ -252,6 +306,8 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             batch_size: *batch_size,
             mask_frames: *mask_frames,
             fusion_frames: *fusion_frames,
+            fusion_patches: *fusion_patches,
+            nulls: *nulls,
             shuffle: *shuffle,
             features: features.clone(),
         };
@@ -302,6 +358,80 @@ impl<B: Backend> DataLoaderIterator<LoveBatch<B>> for LoveIterator<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Source, resolve},
+        data::Split,
+        synth::{SynthConfig, generate},
+    };
+
+    #[test]
+    fn synthetic_nulls_hear_something_else_and_show_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let synth = SynthConfig {
+            train: 8,
+            val: 0,
+            test_seen: 0,
+            test_unseen: 0,
+            test_null: 0,
+            width: 64,
+            height: 48,
+            ..SynthConfig::default()
+        };
+        generate(&synth, root.path(), &|_, _| {}).unwrap();
+        let data = RefAvs::open(root.path()).unwrap();
+        let config = resolve(&[Source::Preset("nano".into())]).unwrap();
+        let batches = |muted, swapped| {
+            let rows = Rows {
+                rows: data.split(Split::Train).into_iter().cloned().collect(),
+                data: data.clone(),
+                preparer: Preparer::new(&config).unwrap(),
+                batch_size: 1,
+                mask_frames: 1,
+                fusion_frames: 0,
+                fusion_patches: 0,
+                nulls: SyntheticNulls { muted, swapped },
+                shuffle: None,
+                features: None,
+            };
+            let batches = (0..rows.rows.len()).map(|i| rows.batch(0, &[i]).unwrap());
+            let batches: Vec<_> = batches.collect();
+            (rows.rows, batches)
+        };
+        let (rows, plain) = batches(0.0, 0.0);
+        let (_, muted) = batches(1.0, 0.0);
+        let (_, swapped) = batches(0.0, 1.0);
+        let sound = |batch: &BatchRows| batch.sounds[0].input().values.clone();
+        let silence = background(10).values;
+        let mut deprived = 0;
+        for (i, row) in rows.iter().enumerate() {
+            // All templates with a sound but "silent" and "no sound" say "sound" or how loud.
+            let states = ["sounding", "a sound", "loudest", "quietest", "est sound"];
+            let states = states.iter().any(|words| row.expression.contains(words));
+            if row.is_null() || !states {
+                for other in [&muted[i], &swapped[i]] {
+                    assert_eq!(other.labels, plain[i].labels, "{}", row.expression);
+                    assert_eq!(sound(other), sound(&plain[i]));
+                }
+                continue;
+            }
+            deprived += 1;
+            for other in [&muted[i], &swapped[i]] {
+                assert!(
+                    other.labels.iter().all(|label| *label == 0.0),
+                    "{}",
+                    row.expression
+                );
+                assert_ne!(sound(other), sound(&plain[i]));
+            }
+            assert_eq!(sound(&muted[i]), silence);
+            assert_ne!(sound(&swapped[i]), silence);
+        }
+        assert!(
+            deprived > 4 && deprived < rows.len(),
+            "{deprived} of {}",
+            rows.len()
+        );
+    }
 
     #[test]
     fn the_first_frame_is_always_shown_and_every_other_one_at_times() {

@@ -14,8 +14,8 @@ use burn_train::{
 
 use super::{
     CheckpointError, Checkpoints, Cursor, Gallery, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader,
-    Objective, Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, TrainEvent,
-    ValueMetric, WarmupDecayConfig, parts,
+    Objective, Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, SyntheticNulls,
+    TrainEvent, ValueMetric, WarmupDecayConfig, parts,
     weights::{load_love, load_parts},
 };
 use crate::{
@@ -264,6 +264,8 @@ impl TrainRun {
                 batch_size: config.train.batch_size,
                 mask_frames: 1 + config.train.tracked_frames,
                 fusion_frames: shuffle.map_or(0, |_| config.train.fusion_frames),
+                fusion_patches: shuffle.map_or(0, |_| config.train.fusion_patches),
+                nulls: shuffle.map_or_else(SyntheticNulls::default, |_| SyntheticNulls::new(&config.train)),
                 shuffle,
                 features: None,
             }

@@ -26,6 +26,7 @@ pub use conv::{conv1x1, conv2d_channels_last, max_pool_channels_last};
 pub use gelu::{gelu, quick_gelu};
 pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig, layer_norm};
 pub use linear::linear;
+pub(crate) use linear::linear_in_parts;
 pub use permute::{contiguous, permute};
 pub(crate) use pieces::{MAX_BUFFER, in_pieces};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};

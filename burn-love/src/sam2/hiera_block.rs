@@ -11,7 +11,8 @@ use burn::{
 
 use super::mlp::{Activation, Mlp, MlpConfig};
 use crate::ops::{
-    LayerNorm, LayerNormConfig, attention, contiguous, in_pieces, linear, max_pool_channels_last, permute,
+    LayerNorm, LayerNormConfig, attention, contiguous, in_pieces, linear, linear_in_parts,
+    max_pool_channels_last, permute,
 };
 
 /// Sizes of a [`HieraBlock`].
@@ -104,20 +105,35 @@ impl<B: Backend> HieraAttention<B> {
         let [_, joint] = self.qkv.weight.dims();
         let (width, length) = (joint / 3, h * w);
         let head = width / self.heads;
-        let qkv = linear(&self.qkv, x); // [N, H, W, 3·C_out]
-        let heads = qkv
-            .clone()
-            .reshape([n, length, 3 * self.heads, head])
-            .swap_dims(1, 2);
-        let part = |i: usize| heads.clone().narrow(1, i * self.heads, self.heads); // [N, heads, H·W, head]
-        let (k, v) = (part(1), part(2));
-        let (q, [h, w]) = if self.pool == 1 {
-            (part(0), [h, w])
+        let split = |x: Tensor<B, 4>, length| {
+            x.reshape([n, length, self.heads, head]).swap_dims(1, 2) // [N, heads, length, head]
+        };
+        let pooled = |q: Tensor<B, 4>| {
+            let q = max_pool_channels_last(q, self.pool);
+            let [_, h, w, _] = q.dims();
+            (split(q, h * w), [h, w])
+        };
+        let (q, k, v, [h, w]) = if B::ad_enabled(&x.device()) {
+            let [q, k, v] = linear_in_parts(&self.qkv, &x); // [N, H, W, C_out]
+            let (q, size) = if self.pool == 1 {
+                (split(q, length), [h, w])
+            } else {
+                pooled(q)
+            };
+            (q, split(k, length), split(v, length), size)
         } else {
-            let grid = max_pool_channels_last(qkv.narrow(3, 0, width), self.pool);
-            let [_, h, w, _] = grid.dims();
-            let q = grid.reshape([n, h * w, self.heads, head]).swap_dims(1, 2);
-            (q, [h, w])
+            let qkv = linear(&self.qkv, x); // [N, H, W, 3·C_out]
+            let heads = qkv
+                .clone()
+                .reshape([n, length, 3 * self.heads, head])
+                .swap_dims(1, 2);
+            let part = |i: usize| heads.clone().narrow(1, i * self.heads, self.heads);
+            let (q, size) = if self.pool == 1 {
+                (part(0), [h, w])
+            } else {
+                pooled(qkv.narrow(3, 0, width))
+            };
+            (q, part(1), part(2), size)
         };
         let out = attention(q, k, v, None); // [N, heads, H'·W', head]
         let out = out.swap_dims(1, 2).reshape([n, h, w, width]);

@@ -1,10 +1,10 @@
 //! SAM 2 on class-agnostic prompts: images first, then short clips through the memory.
 //!
-//! As SAM 2 was trained (Ravi et al., 2024, section 5): clicks, boxes and masks point at objects of single images; then
-//! three quarters of the batches are clips, prompted in their first frame and tracked. A fifth of the targets is absent.
-//!
 //! SAM 2's Hiera comes from a pre-training on ImageNet, so its maps tell what things are, not only where. Here a head that
-//! is thrown away names what covers each cell of the image embedding, beside the prompts.
+//! is thrown away names what covers each cell of the image embedding: alone at first, then beside the prompts.
+//!
+//! These are SAM 2's own (Ravi et al., 2024, section 5): clicks, boxes and masks point at objects of single images; then
+//! three quarters of the batches are clips, prompted in their first frame and tracked. A fifth of the targets is absent.
 
 mod gates;
 mod loss;
@@ -44,8 +44,11 @@ use crate::{
 
 /// Prompts on each image.
 const PROMPTS: usize = 4;
-/// Share of the training that sees images alone.
-const IMAGES_FIRST: f64 = 0.6;
+/// Share of the training that names cells alone, and images a step of it for one that is prompted.
+const NAMES_FIRST: f64 = 0.4;
+const NAMED: usize = 4;
+/// Share of the training that sees no clips.
+const IMAGES_FIRST: f64 = 0.75;
 /// Share of clips among the batches behind it, and at validations.
 const CLIPS: f64 = 0.75;
 const VALIDATION_CLIPS: f64 = 0.5;
@@ -79,7 +82,7 @@ pub struct Sam2Batch {
     count: usize,
     /// Frames of each: 1 of images.
     frames: usize,
-    /// Prompts on each.
+    /// Prompts on each; none where cells are only named.
     prompts: usize,
     /// `[count · frames, 3, S, S]`
     pixels: Vec<f32>,
@@ -145,14 +148,48 @@ impl<'a> Sam2Task<'a> {
         Some((target, labels))
     }
 
+    /// The cells of the image embedding.
+    fn grid(&self) -> Grid {
+        let [side, _] = self.config.model.sam2.model.embedding_size();
+        Grid { side, middle: false }
+    }
+
     /// What covers the cells of some frames.
     fn cells(&self, frames: &[(&Scene, u32)]) -> Vec<PatchLabels> {
-        let [side, _] = self.config.model.sam2.model.embedding_size();
-        let grid = Grid { side, middle: false };
-        let frames = frames.par_iter();
+        let (frames, grid) = (frames.par_iter(), self.grid());
         frames
             .map(|(scene, t)| PatchLabels::new(&scene.graph, *t, View::PLAIN, grid))
             .collect()
+    }
+
+    /// Images, each as it is looked at, whose cells are only named.
+    fn named(&self, split: Split, rng: &mut ChaCha8Rng) -> Result<Sam2Batch, RunError> {
+        let scenes = self.scenes.of(split);
+        let shown = || Some((scenes.choose(rng)?, rng.random_range(0..SECONDS), View::draw(rng)));
+        let shown: Vec<_> = std::iter::repeat_with(shown)
+            .take(NAMED * self.config.train.batch_size)
+            .flatten()
+            .collect();
+        let grid = self.grid();
+        let one = |(scene, t, view): &(&Scene, u32, View)| {
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
+            let cells = PatchLabels::new(&scene.graph, *t, *view, grid);
+            Ok((self.preparer.sam2_pixels(&frame), cells))
+        };
+        let images: Vec<_> = shown.par_iter().map(one).collect::<Result<_, RunError>>()?;
+        let (pixels, cells): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+        Ok(Sam2Batch {
+            pointer: Pointer::Click,
+            count: cells.len(),
+            frames: 1,
+            prompts: 0,
+            pixels: pixels.concat(),
+            cells,
+            points: PointRows::default(),
+            masks: Vec::new(),
+            labels: Vec::new(),
+            candidates: false,
+        })
     }
 
     /// The maps of a batch's frames.
@@ -298,6 +335,9 @@ impl Task for Sam2Task<'_> {
     }
 
     fn batch(&self, draw: Draw, rng: &mut ChaCha8Rng) -> Result<Sam2Batch, RunError> {
+        if draw.split == Split::Train && draw.progress < NAMES_FIRST {
+            return self.named(draw.split, rng);
+        }
         let tracked = self.config.train.tracked_frames.min(SECONDS as usize - 1);
         let clips = tracked > 0
             && match draw.split {
@@ -324,6 +364,13 @@ impl Task for Sam2Task<'_> {
             .permute([0, 2, 3, 1])
             .reshape([n * h * w, width]);
         let names = patch_loss(&mut values, module.cell.forward(cells), &batch.cells);
+        if batch.prompts == 0 {
+            let [total] = read([names.clone()]);
+            for name in ["loss", "names"] {
+                values.put(name, total, 1.0);
+            }
+            return Scored { loss: names, values };
+        }
         let losses = self.losses(&module.sam2, neck, &batch, device);
         let frames = losses.len() as f64;
         let mean = |part: fn(&MaskLoss<B>) -> &Tensor<B, 1>| {

@@ -14,7 +14,7 @@ use burn_flex::Flex;
 use burn_love_train::{
     data::Split,
     samples::Preparer,
-    training::{Cursor, LoveLearner, LoveLoader, Objective, Rows, SyntheticNulls, average_and_clip},
+    training::{Cursor, LoveLearner, LoveLoader, Objective, Rows, Shown, SyntheticNulls, average_and_clip},
 };
 use burn_train::TrainStep;
 
@@ -109,9 +109,8 @@ fn a_window_of_four_is_a_batch_of_four() {
         rows: data.split(Split::Train).into_iter().take(ROWS).cloned().collect(),
         preparer: Preparer::new(&config).unwrap(),
         batch_size,
-        mask_frames: 2,
-        fusion_frames: 0,
-        fusion_patches: 0,
+        shown: Shown::all(2),
+        first: (0, Shown::all(2)),
         nulls: SyntheticNulls::default(),
         shuffle: None,
         features: None,

@@ -170,17 +170,17 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         &[
             "sam2.model.image_size=64",
             "train.steps=6",
+            "train.glance_steps=3",
             "train.warmup_steps=2",
             "train.log_every=2",
             "train.batch_size=4",
         ]
     } else {
         &[
-            "train.steps=900",
-            "train.batch_size=8",
-            "train.tracked_frames=1",
+            "train.steps=1800",
+            "train.glance_steps=1400",
             "train.warmup_steps=100",
-            "train.validate_every=500",
+            "train.validate_every=900",
             "train.log_every=20",
         ]
     };
@@ -226,11 +226,12 @@ fn evaluations(
     ];
     for (modality, name) in dropped.into_iter().take(if quick { 1 } else { 2 }) {
         let options = EvalOptions {
-            splits: vec![Split::TestS],
+            splits: vec![Split::TestS, Split::TestU],
             drop: Some(modality),
             ..everything.clone()
         };
-        let evaluation = eval::judge(trained, data, &options, device.clone(), name, || Ok(()))?;
+        let mut evaluation = eval::judge(trained, data, &options, device.clone(), name, || Ok(()))?;
+        evaluation.compare(out)?;
         eval::write(&evaluation, &out.join(name))?;
         all.push(TitledEvaluation {
             title: name.replace('-', " "),

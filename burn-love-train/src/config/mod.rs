@@ -88,6 +88,13 @@ pub struct TrainConfig {
     /// Patches of a frame that the fusion is shown in training, drawn for each micro-batch; 0 for all.
     #[serde(default)]
     pub fusion_patches: usize,
+    /// Optimizer steps at the start that have but a glance at each clip: the fusion is shown the first frame alone, and no
+    /// frame is tracked.
+    #[serde(default)]
+    pub glance_steps: usize,
+    /// Patches of that frame that the fusion is shown, drawn for each micro-batch; 0 for all.
+    #[serde(default)]
+    pub glance_patches: usize,
     /// Share of the training rows that speak of a sound to be heard without any, and to show nothing then; the paper has
     /// none.
     #[serde(default)]
@@ -289,6 +296,8 @@ impl TrainConfig {
             tracked_frames: 0,
             fusion_frames: 0,
             fusion_patches: 0,
+            glance_steps: 0,
+            glance_patches: 0,
             muted_nulls: 0.0,
             swapped_nulls: 0.0,
             seed: 0,

@@ -97,14 +97,22 @@ impl Evaluation {
             text += &interval_lines(&intervals);
         }
         if let Some(differences) = &self.differences {
-            text += &format!(
-                "\n## Differences to {}\n\nThis evaluation less that one, {} expressions in pairs, 95 % intervals of the \
-                 same kind:\n\n",
-                differences.against, differences.rows
-            );
-            text += &interval_lines(&differences.intervals);
+            text += &format!("\n## Differences to {}\n\n", differences.against);
+            text += &self.differences_table();
         }
         text
+    }
+
+    /// What [`Evaluation::compare`] found; nothing before.
+    pub fn differences_table(&self) -> String {
+        self.differences.as_ref().map_or(String::new(), |differences| {
+            format!(
+                "This evaluation less that one, {} expressions in pairs, 95 % intervals of a bootstrap over clips, each \
+                 expression a batch of its own:\n\n{}",
+                differences.rows,
+                interval_lines(&differences.intervals)
+            )
+        })
     }
 
     /// The table of [`Evaluation::to_markdown`], with or without the published rows.

@@ -207,6 +207,11 @@ fn scores_section(report: &DemoReport) -> String {
             clock(evaluation.time.as_secs_f64()),
             evaluation.table(false)
         );
+        if evaluation.differences.is_some() {
+            text += "Against the model with everything: ";
+            text += &evaluation.differences_table();
+            text.push('\n');
+        }
     }
     text + "The files beside this report hold the details, and the published results for orientation.\n\n"
 }

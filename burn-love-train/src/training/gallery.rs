@@ -10,7 +10,7 @@ use burn::{data::dataloader::DataLoader, prelude::*};
 use burn_love::ops::resize_bilinear;
 use image::{GrayImage, RgbImage};
 
-use super::{Cursor, LoveLearner, LoveLoader, Rows, SyntheticNulls};
+use super::{Cursor, LoveLearner, LoveLoader, Rows, Shown, SyntheticNulls};
 use crate::{
     prediction::{OBJECT_COLOUR, TRUTH_COLOUR, outline, overlay},
     samples::SampleError,
@@ -56,9 +56,8 @@ impl<B: Backend> Gallery<B> {
             rows: chosen,
             preparer: rows.preparer.clone(),
             batch_size: 1,
-            mask_frames: 1,
-            fusion_frames: 0,
-            fusion_patches: 0,
+            shown: Shown::all(1),
+            first: (0, Shown::all(1)),
             nulls: SyntheticNulls::default(),
             shuffle: None,
             features: rows.features.clone(),

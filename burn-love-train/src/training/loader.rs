@@ -61,6 +61,28 @@ impl Cursor {
     }
 }
 
+/// What a micro-batch is shown of its clips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Frames whose masks are asked for.
+    pub masks: usize,
+    /// Frames that the fusion is shown, drawn anew in every epoch; 0 for all.
+    pub frames: usize,
+    /// Patches per frame that the fusion is shown, drawn anew for every micro-batch; 0 for all.
+    pub patches: usize,
+}
+
+impl Shown {
+    /// Everything that the fusion can see, and so many masks.
+    pub fn all(masks: usize) -> Self {
+        Self {
+            masks,
+            frames: 0,
+            patches: 0,
+        }
+    }
+}
+
 /// What a loader reads.
 #[derive(Debug)]
 pub struct Rows {
@@ -72,12 +94,10 @@ pub struct Rows {
     pub preparer: Preparer,
     /// Rows in a micro-batch.
     pub batch_size: usize,
-    /// Frames per clip whose masks are asked for.
-    pub mask_frames: usize,
-    /// Frames per clip that the fusion is shown, drawn anew in every epoch; 0 for all.
-    pub fusion_frames: usize,
-    /// Patches per frame that the fusion is shown, drawn anew for every micro-batch; 0 for all.
-    pub fusion_patches: usize,
+    /// What is shown of a clip.
+    pub shown: Shown,
+    /// Micro-batches at the start of the training that are shown something else, and what.
+    pub first: (usize, Shown),
     /// Rows that become nulls, drawn anew in every epoch.
     pub nulls: SyntheticNulls,
     /// Seed of the order; `None` keeps metadata order.
@@ -111,11 +131,15 @@ impl Rows {
         order
     }
 
-    fn batch(&self, epoch: usize, rows: &[usize]) -> Result<BatchRows, SampleError> {
+    /// Micro-batch `number` of an epoch, of `rows`.
+    fn batch(&self, epoch: usize, number: usize, rows: &[usize]) -> Result<BatchRows, SampleError> {
+        let (glances, glance) = self.first;
+        let done = epoch * self.micro_batches() + number;
+        let show = if done < glances { glance } else { self.shown };
         let side = self.preparer.sam2_size as u32;
         let seed = self.shuffle.unwrap_or(0) ^ GOLDEN;
         let mut batch = BatchRows {
-            patches: self.patches(epoch, rows, seed),
+            patches: self.patches(show.patches, epoch, rows, seed),
             ..BatchRows::default()
         };
         for (index, row) in rows.iter().map(|i| (*i, &self.rows[*i])) {
@@ -141,8 +165,8 @@ impl Rows {
 
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(((epoch as u64) << 32) + index as u64);
-            let some = self.fusion_frames > 0 && self.fusion_frames < t;
-            let shown = some.then(|| shown(t, self.fusion_frames, &mut rng));
+            let some = show.frames > 0 && show.frames < t;
+            let shown = some.then(|| shown(t, show.frames, &mut rng));
 
             let (sound, null) = self.sound(row, t, &mut rng)?;
             batch.sounds.push(sound);
@@ -173,7 +197,7 @@ impl Rows {
             });
 
             let size = files.size()?;
-            batch.mask_frames = self.mask_frames.min(t);
+            batch.mask_frames = show.masks.min(t);
             for (i, file) in files.contents().enumerate().take(batch.mask_frames) {
                 let slot = features.and_then(|features| features.maps(file));
                 let pixels = || Ok::<_, SampleError>(self.preparer.sam2_pixels(&frames()?[i]));
@@ -189,13 +213,13 @@ impl Rows {
     }
 
     /// The patches that the fusion is shown of every frame, where it is not shown all.
-    fn patches(&self, epoch: usize, rows: &[usize], seed: u64) -> Option<Vec<usize>> {
+    fn patches(&self, count: usize, epoch: usize, rows: &[usize], seed: u64) -> Option<Vec<usize>> {
         let all = self.preparer.patches();
-        let some = self.fusion_patches > 0 && self.fusion_patches < all;
+        let some = count > 0 && count < all;
         some.then(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(!seed);
             rng.set_stream(((epoch as u64) << 32) + rows.first().copied().unwrap_or(0) as u64);
-            let mut patches = sample(&mut rng, all, self.fusion_patches).into_vec();
+            let mut patches = sample(&mut rng, all, count).into_vec();
             patches.sort_unstable();
             patches
         })
@@ -260,8 +284,8 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
         let (sender, receiver) = sync_channel(AHEAD);
         // Files are read and decoded on a thread of its own; tensors are made where they are used.
         std::thread::spawn(move || {
-            for batch in order.chunks(rows.batch_size).skip(skip) {
-                let batch = rows.batch(epoch, batch);
+            for (number, batch) in order.chunks(rows.batch_size).enumerate().skip(skip) {
+                let batch = rows.batch(epoch, number, batch);
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
                     break;
@@ -292,9 +316,8 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             rows,
             preparer,
             batch_size,
-            mask_frames,
-            fusion_frames,
-            fusion_patches,
+            shown,
+            first,
             nulls,
             shuffle,
             features,
@@ -304,9 +327,8 @@ impl<B: Backend> DataLoader<B, LoveBatch<B>> for LoveLoader<B> {
             rows: rows[start.min(rows.len())..end.min(rows.len())].to_vec(),
             preparer: preparer.clone(),
             batch_size: *batch_size,
-            mask_frames: *mask_frames,
-            fusion_frames: *fusion_frames,
-            fusion_patches: *fusion_patches,
+            shown: *shown,
+            first: *first,
             nulls: *nulls,
             shuffle: *shuffle,
             features: features.clone(),
@@ -364,8 +386,8 @@ mod tests {
         synth::{SynthConfig, generate},
     };
 
-    #[test]
-    fn synthetic_nulls_hear_something_else_and_show_nothing() {
+    /// Rows of a few clips, in their own order; as often as they are asked for.
+    fn small_rows() -> (tempfile::TempDir, impl Fn() -> Rows) {
         let root = tempfile::tempdir().unwrap();
         let synth = SynthConfig {
             train: 8,
@@ -380,29 +402,74 @@ mod tests {
         generate(&synth, root.path(), &|_, _| {}).unwrap();
         let data = RefAvs::open(root.path()).unwrap();
         let config = resolve(&[Source::Preset("nano".into())]).unwrap();
+        let rows = move || Rows {
+            rows: data.split(Split::Train).into_iter().cloned().collect(),
+            data: data.clone(),
+            preparer: Preparer::new(&config).unwrap(),
+            batch_size: 1,
+            shown: Shown::all(1),
+            first: (0, Shown::all(1)),
+            nulls: SyntheticNulls::default(),
+            shuffle: None,
+            features: None,
+        };
+        (root, rows)
+    }
+
+    #[test]
+    fn the_first_micro_batches_have_but_a_glance() {
+        let (_root, rows) = small_rows();
+        let rows = Rows {
+            shown: Shown {
+                masks: 3,
+                frames: 4,
+                patches: 36,
+            },
+            first: (
+                rows().rows.len() + 2,
+                Shown {
+                    masks: 1,
+                    frames: 1,
+                    patches: 24,
+                },
+            ),
+            ..rows()
+        };
+        let seen = |epoch, number| {
+            let batch = rows.batch(epoch, number, &[number]).unwrap();
+            let patches = batch.patches.unwrap();
+            assert!(patches.is_sorted_by(|a, b| a < b) && patches[patches.len() - 1] < 144);
+            let frames = batch.sights[0].shown.clone().unwrap();
+            (batch.mask_frames, batch.frames.len(), frames.len(), patches.len())
+        };
+        // An epoch and two micro-batches.
+        for (epoch, number) in [(0, 0), (0, rows.rows.len() - 1), (1, 1)] {
+            assert_eq!(seen(epoch, number), (1, 1, 1, 24));
+        }
+        for (epoch, number) in [(1, 2), (2, 0)] {
+            assert_eq!(seen(epoch, number), (3, 3, 4, 36));
+        }
+        // Other patches each time.
+        let patches = |number: usize| rows.batch(0, number, &[number]).unwrap().patches;
+        assert_ne!(patches(0), patches(1));
+    }
+
+    #[test]
+    fn synthetic_nulls_hear_something_else_and_show_nothing() {
+        let (_root, rows) = small_rows();
         let batches = |muted, swapped| {
             let rows = Rows {
-                rows: data.split(Split::Train).into_iter().cloned().collect(),
-                data: data.clone(),
-                preparer: Preparer::new(&config).unwrap(),
-                batch_size: 1,
-                mask_frames: 1,
-                fusion_frames: 0,
-                fusion_patches: 0,
                 nulls: SyntheticNulls { muted, swapped },
-                shuffle: None,
-                features: None,
+                ..rows()
             };
-            let batches = (0..rows.rows.len()).map(|i| rows.batch(0, &[i]).unwrap());
-            let batches: Vec<_> = batches.collect();
-            (rows.rows, batches)
+            let batches = (0..rows.rows.len()).map(|i| rows.batch(0, i, &[i]).unwrap());
+            batches.collect::<Vec<_>>()
         };
-        let (rows, plain) = batches(0.0, 0.0);
-        let (_, muted) = batches(1.0, 0.0);
-        let (_, swapped) = batches(0.0, 1.0);
+        let (plain, muted, swapped) = (batches(0.0, 0.0), batches(1.0, 0.0), batches(0.0, 1.0));
         let sound = |batch: &BatchRows| batch.sounds[0].input().values.clone();
         let silence = background(10).values;
         let mut deprived = 0;
+        let rows = rows().rows;
         for (i, row) in rows.iter().enumerate() {
             // All templates with a sound but "silent" and "no sound" say "sound" or how loud.
             let states = ["sounding", "a sound", "loudest", "quietest", "est sound"];

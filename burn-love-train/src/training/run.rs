@@ -14,7 +14,7 @@ use burn_train::{
 
 use super::{
     CheckpointError, Checkpoints, Cursor, Gallery, Gauges, GroupedAdamW, Listener, LoveLearner, LoveLoader,
-    Objective, Position, Quiet, Rows, RunLog, Start, StepStrategy, Stop, Surroundings, SyntheticNulls,
+    Objective, Position, Quiet, Rows, RunLog, Shown, Start, StepStrategy, Stop, Surroundings, SyntheticNulls,
     TrainEvent, ValueMetric, WarmupDecayConfig, parts,
     weights::{load_love, load_parts},
 };
@@ -251,6 +251,12 @@ impl TrainRun {
     /// Training and validation rows.
     fn rows(&self, preparer: &Preparer) -> Result<(Rows, Rows), RunError> {
         let config = &self.config;
+        let masks = 1 + config.train.tracked_frames;
+        let glance = Shown {
+            masks: 1,
+            frames: 1,
+            patches: config.train.glance_patches,
+        };
         let rows = |split, shuffle: Option<u64>| {
             let all = self.data.rows().iter().enumerate();
             let kept = all.filter(|(index, row)| {
@@ -262,9 +268,18 @@ impl TrainRun {
                 rows: kept.map(|(_, row)| row.clone()).collect(),
                 preparer: preparer.clone(),
                 batch_size: config.train.batch_size,
-                mask_frames: 1 + config.train.tracked_frames,
-                fusion_frames: shuffle.map_or(0, |_| config.train.fusion_frames),
-                fusion_patches: shuffle.map_or(0, |_| config.train.fusion_patches),
+                shown: match shuffle {
+                    Some(_) => Shown {
+                        masks,
+                        frames: config.train.fusion_frames,
+                        patches: config.train.fusion_patches,
+                    },
+                    None => Shown::all(masks),
+                },
+                first: match shuffle {
+                    Some(_) => (config.train.glance_steps * config.train.accumulation, glance),
+                    None => (0, glance),
+                },
                 nulls: shuffle.map_or_else(SyntheticNulls::default, |_| SyntheticNulls::new(&config.train)),
                 shuffle,
                 features: None,

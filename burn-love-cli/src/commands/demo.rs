@@ -177,10 +177,10 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=1800",
+            "train.steps=1600",
             "train.glance_steps=1400",
             "train.warmup_steps=100",
-            "train.validate_every=900",
+            "train.validate_every=800",
             "train.log_every=20",
         ]
     };

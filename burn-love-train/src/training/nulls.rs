@@ -46,11 +46,12 @@ impl SyntheticNulls {
         if lot < self.muted {
             return Some(Deprived::Muted);
         }
+        if lot >= self.muted + self.swapped {
+            return None;
+        }
         // Any other clip will do; a few tries find one unless nearly all rows are of this one.
         let other = (0..20).find_map(|_| others.choose(rng).filter(|other| other.vid != row.vid));
-        other
-            .filter(|_| lot < self.muted + self.swapped)
-            .map(Deprived::Swapped)
+        other.map(Deprived::Swapped)
     }
 }
 

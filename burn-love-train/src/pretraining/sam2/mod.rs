@@ -170,6 +170,10 @@ impl<'a> Sam2Task<'a> {
             .take(NAMED * self.config.train.batch_size)
             .flatten()
             .collect();
+        if shown.is_empty() {
+            let path = self.scenes.root().into();
+            return Err(RunError::NoRows { path, split });
+        }
         let grid = self.grid();
         let one = |(scene, t, view): &(&Scene, u32, View)| {
             let frame = view.of(self.scenes.frame(scene, *t as usize)?);

@@ -8,7 +8,7 @@ use burn::{
     prelude::*,
 };
 
-use crate::ops::{self, LayerNorm, LayerNormConfig};
+use crate::ops::{self, LayerNorm, LayerNormConfig, in_pieces};
 
 /// Sizes of an [`EncoderBlock`].
 #[derive(Config, Debug)]
@@ -128,7 +128,11 @@ impl<B: Backend> EncoderBlock<B> {
         } else {
             ops::gelu
         };
-        let hidden = gelu(ops::linear(&self.intermediate, x));
-        self.dropout.forward(ops::linear(&self.output, hidden))
+        let [b, l, d] = x.dims();
+        let [_, widest] = self.intermediate.weight.dims();
+        let update = in_pieces(x.reshape([b * l, d]), widest, |x| {
+            ops::linear(&self.output, gelu(ops::linear(&self.intermediate, x)))
+        });
+        self.dropout.forward(update.reshape([b, l, d]))
     }
 }

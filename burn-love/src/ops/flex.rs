@@ -4,7 +4,7 @@
 //! threads, and inner loops are compiled for AVX2 where the machine has it. Sums over rows are two-stage with a
 //! fixed order, so results do not depend on the number of threads.
 
-use std::any::Any;
+use std::{any::Any, mem::MaybeUninit};
 
 use burn::{
     prelude::*,
@@ -23,6 +23,8 @@ mod attention;
 mod conv;
 mod conv_gradients;
 mod gelu;
+mod join;
+mod kernel;
 mod layer_norm;
 mod linear;
 mod matrix;
@@ -33,6 +35,7 @@ mod rotate;
 pub(super) use attention::attention;
 pub(super) use conv::{conv1x1, conv2d_channels_last};
 pub(super) use gelu::gelu;
+pub(super) use join::join;
 pub(super) use layer_norm::layer_norm;
 pub(super) use linear::linear;
 pub(super) use permute::permute;
@@ -71,6 +74,48 @@ fn contiguous(tensor: FlexTensor) -> Option<FlexTensor> {
             tensor.to_contiguous()
         }
     })
+}
+
+/// A tensor of zeros. Burn's own is made of bytes, which are copied once more.
+fn zeros(shape: impl Into<Shape>) -> FlexTensor {
+    let shape = shape.into();
+    FlexTensor::from_data(TensorData::new(vec![0.0f32; shape.num_elements()], shape))
+}
+
+/// A tensor of `shape` whose rows all begin as `row`.
+fn repeated(shape: impl Into<Shape>, row: &[f32]) -> FlexTensor {
+    initialised(shape, row.len(), |_, out| {
+        for (out, value) in out.iter_mut().zip(row) {
+            out.write(*value);
+        }
+    })
+}
+
+/// A tensor of `shape` whose rows of `width` elements all threads write; `write` has to write each element.
+#[allow(
+    unsafe_code,
+    reason = "memory that was just allocated is written once, not twice"
+)]
+fn initialised(
+    shape: impl Into<Shape>,
+    width: usize,
+    write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
+) -> FlexTensor {
+    let shape = shape.into();
+    let count = shape.num_elements();
+    let mut values = Vec::with_capacity(count);
+    let rows = (CHUNK / width).max(1);
+    values.spare_capacity_mut()[..count]
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(i, chunk)| {
+            for (j, row) in chunk.chunks_exact_mut(width).enumerate() {
+                write(i * rows + j, row);
+            }
+        });
+    // SAFETY: there is room for so many, and all callers' `write` writes each element of a row; rows fill the tensor.
+    unsafe { values.set_len(count) };
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// The tensor with strides that a product can follow.

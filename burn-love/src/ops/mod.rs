@@ -28,7 +28,7 @@ pub use layer_norm::{LayerNorm, LayerNorm2d, LayerNorm2dConfig, LayerNormConfig,
 pub use linear::linear;
 pub(crate) use linear::linear_in_parts;
 pub use permute::{contiguous, permute};
-pub(crate) use pieces::{MAX_BUFFER, in_pieces};
+pub(crate) use pieces::{MAX_BUFFER, in_bands, in_pieces};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};
 pub use rotate::rotate_pairs;
 pub use round::round_to_bf16;

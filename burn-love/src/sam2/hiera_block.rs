@@ -11,7 +11,7 @@ use burn::{
 
 use super::mlp::{Activation, Mlp, MlpConfig};
 use crate::ops::{
-    LayerNorm, LayerNormConfig, attention, contiguous, in_pieces, linear, linear_in_parts,
+    LayerNorm, LayerNormConfig, attention, contiguous, in_bands, in_pieces, linear, linear_in_parts,
     max_pool_channels_last, permute,
 };
 
@@ -142,12 +142,22 @@ impl<B: Backend> HieraAttention<B> {
 }
 
 impl<B: Backend> HieraBlock<B> {
-    /// Runs the block.
+    /// Runs the block, with windows in bands of the grid where all of it would make buffers too large.
     ///
     /// # Shapes
     /// - `x`: `[B, H, W, C]`
     /// - output: `[B, H / pool, W / pool, C_out]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        if self.window == 0 {
+            return self.whole(x);
+        }
+        let [_, joint] = self.attn.qkv.weight.dims();
+        let hidden = self.mlp.layers.iter().map(|layer| layer.weight.dims()[1]).max();
+        let widest = joint.max(hidden.unwrap_or(0) / self.attn.pool.pow(2));
+        in_bands(x, self.window, widest, |x| self.whole(x))
+    }
+
+    fn whole(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let [batch, h, w, _] = x.dims();
         let pool = self.attn.pool;
         let normed = self.norm1.forward(x.clone());
@@ -166,7 +176,8 @@ impl<B: Backend> HieraBlock<B> {
             let [_, hs, ws, _] = shortcut.dims();
             window_unpartition(windows, batch, padded, [hs, ws])
         };
-        let x = shortcut + branch;
+        // Flex adds in place to a tensor that is its own: the shortcut may be a part of another.
+        let x = branch + shortcut;
         let update = self.mlp.forward(self.norm2.forward(x.clone()));
         x + update
     }

@@ -14,7 +14,7 @@ use super::{
     attention::{Attention, AttentionConfig, AttentionInput},
     rope::RotaryTable,
 };
-use crate::ops::{LayerNorm, LayerNormConfig, linear};
+use crate::ops::{LayerNorm, LayerNormConfig, in_pieces, linear};
 
 /// Sizes of a [`MemoryAttention`].
 #[derive(Config, Debug, PartialEq)]
@@ -168,7 +168,12 @@ impl<B: Backend> MemoryAttentionLayer<B> {
                 .forward_rotary(AttentionInput { query, key, value }, rotary, spatial_rows);
         let x = x + update;
 
-        let hidden = relu(linear(&self.linear1, self.norm3.forward(x.clone())));
-        x + linear(&self.linear2, hidden)
+        let [batch, cells, width] = x.dims();
+        let [_, widest] = self.linear1.weight.dims();
+        let rows = self.norm3.forward(x.clone()).reshape([batch * cells, width]);
+        let update = in_pieces(rows, widest, |x| {
+            linear(&self.linear2, relu(linear(&self.linear1, x)))
+        });
+        x + update.reshape([batch, cells, width])
     }
 }

@@ -1,16 +1,16 @@
 //! Attention in tiles, forward and backward: scores of a few queries and keys at a time, their softmax in passing, and
-//! products by `gemm`. There is no matrix of all scores.
+//! products. There is no matrix of all scores.
 //!
 //! Online softmax after Milakov and Gimelshein (2018), backward pass after FlashAttention (Dao et al. 2022). A tile's size
 //! does not depend on the number of threads, so neither do results.
 
 use std::ops::Range;
 
-use burn::tensor::{Shape, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use multiversion::multiversion;
 
 use super::{
-    matrix::{Matrix, product},
+    matrix::{Matrix, Right, product},
     permute::permuted,
     *,
 };
@@ -133,27 +133,42 @@ impl Backward<Flex, 3> for Attention {
 fn forward(inputs: &[FlexTensor; 3], mask: Option<&Ignored>) -> Attended {
     let [query, key, value] = inputs;
     let [batch, heads, queries, width] = dims(query);
-    let values = dims(value)[3];
+    let [_, _, keys, values] = dims(value);
     let scale = 1.0 / (width as f32).sqrt();
-    let mut out = FlexTensor::empty(Shape::from([batch, queries, heads, values]), DType::F32);
+    let mut out = zeros([batch, queries, heads, values]);
     let mut moments = vec![[0.0; 2]; batch * queries * heads];
     let row = heads * values;
+    let key_tiles = keys.div_ceil(KEYS);
     out.storage_mut::<f32>()
         .par_chunks_mut(queries * row)
         .zip(moments.par_chunks_mut(queries * heads))
         .enumerate()
         .for_each(|(b, (out, moments))| {
+            let tiles: Vec<KeyTile<'_>> = (0..heads * key_tiles)
+                .into_par_iter()
+                .map(|i| {
+                    let start = i % key_tiles * KEYS;
+                    let keys = start..keys.min(start + KEYS);
+                    let [key, value] =
+                        [key, value].map(|x| Matrix::head(x, b, i / key_tiles).rows(keys.clone()));
+                    let packed = queries > QUERIES && query.layout().strides()[3] == 1;
+                    KeyTile {
+                        keys,
+                        key: Right::new(key.transposed(), scale, packed),
+                        value: Right::new(value, 1.0, packed),
+                    }
+                })
+                .collect();
             out.par_chunks_mut(QUERIES * row)
                 .zip(moments.par_chunks_mut(QUERIES * heads))
                 .enumerate()
                 .for_each(|(tile, (out, moments))| {
                     let start = tile * QUERIES;
                     let rows = start..start + out.len() / row;
-                    for h in 0..heads {
-                        let [query, key, value] = [query, key, value].map(|x| Matrix::head(x, b, h));
+                    for (h, tiles) in tiles.chunks_exact(key_tiles).enumerate() {
+                        let query = Matrix::head(query, b, h).rows(rows.clone());
                         let masked = mask.map(|mask| (mask, b));
-                        let (attended, found) =
-                            attend(query.rows(rows.clone()), key, value, scale, masked, start);
+                        let (attended, found) = attend(query, tiles, values, masked, start);
                         for (i, (attended, found)) in attended.chunks_exact(values).zip(found).enumerate() {
                             let place = i * row + h * values;
                             out[place..place + values].copy_from_slice(attended);
@@ -168,31 +183,38 @@ fn forward(inputs: &[FlexTensor; 3], mask: Option<&Ignored>) -> Attended {
     }
 }
 
+/// Keys that meet a tile of queries at once.
+struct KeyTile<'a> {
+    keys: Range<usize>,
+    /// Transposed and scaled: what queries are multiplied with.
+    key: Right<'a>,
+    value: Right<'a>,
+}
+
 /// A tile of queries, the first of which is number `start`, over all keys of a head: output rows and moments.
 fn attend(
     query: Matrix<'_>,
-    key: Matrix<'_>,
-    value: Matrix<'_>,
-    scale: f32,
+    tiles: &[KeyTile<'_>],
+    values: usize,
     mask: Option<(&Ignored, usize)>,
     start: usize,
 ) -> (Vec<f32>, Vec<[f32; 2]>) {
-    let mut out = vec![0.0; query.rows * value.columns];
+    let mut out = vec![0.0; query.rows * values];
     let mut moments = vec![[f32::NEG_INFINITY, 0.0]; query.rows];
-    let mut scores = vec![0.0; query.rows * key.rows.min(KEYS)];
-    for keys in tiles(key.rows, KEYS) {
+    let mut scores = vec![0.0; query.rows * tiles.first().map_or(0, |tile| tile.keys.len())];
+    for KeyTile { keys, key, value } in tiles {
         let scores = &mut scores[..query.rows * keys.len()];
-        product(query, key.rows(keys.clone()).transposed(), scale, scores, false);
+        key.multiply(query, scores, false);
         if let Some((mask, batch)) = mask {
             for (i, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
                 ignore(scores, &mask.row(batch, start + i)[keys.clone()], IGNORED);
             }
         }
-        exponentials(scores, &mut moments, &mut out, value.columns);
+        exponentials(scores, &mut moments, &mut out, values);
         let scores = Matrix::dense(scores, query.rows, keys.len());
-        product(scores, value.rows(keys), 1.0, &mut out, true);
+        value.multiply(scores, &mut out, true);
     }
-    for (out, [_, sum]) in out.chunks_exact_mut(value.columns).zip(&mut moments) {
+    for (out, [_, sum]) in out.chunks_exact_mut(values).zip(&mut moments) {
         *sum = 1.0 / *sum;
         out.iter_mut().for_each(|x| *x *= *sum);
     }
@@ -210,7 +232,7 @@ fn backward(state: State, grad: &FlexTensor) -> [FlexTensor; 3] {
     let [batch, heads, queries, width] = dims(&inputs[0]);
     let [_, _, keys, values] = dims(&inputs[2]);
     let scale = 1.0 / (width as f32).sqrt();
-    let zeros = |rows, columns| FlexTensor::zeros(Shape::from([batch, heads, rows, columns]), DType::F32);
+    let zeros = |rows, columns| zeros([batch, heads, rows, columns]);
     let mut found = [zeros(queries, width), zeros(keys, width), zeros(keys, values)];
     let [dq, dk, dv] = &mut found;
     dq.storage_mut::<f32>()

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use burn::{
     nn::{PaddingConfig2d, conv::Conv2d},
-    tensor::{Shape, TensorMetadata},
+    tensor::TensorMetadata,
 };
 use multiversion::multiversion;
 
 use super::{
     conv_gradients::tracked,
-    matrix::{Matrix, product, shared_product},
+    matrix::{Matrix, Right, shared_product},
     permute::permuted,
     *,
 };
@@ -229,14 +229,14 @@ pub(in super::super) fn conv1x1<B: Backend>(
         None => (permuted(x, &[0, 1, 2, 3]), [inner * h * w, h * w, 1]),
     };
     let storage = &x.storage::<f32>()[x.layout().start_offset()..];
-    let mut y = FlexTensor::empty(Shape::from([batch, out, h, w]), DType::F32);
+    let mut y = match &bias {
+        Some(bias) => initialised([batch, out, h, w], h * w, |plane, y| {
+            y.fill(MaybeUninit::new(slice(bias)[plane % out]));
+        }),
+        None => zeros([batch, out, h, w]),
+    };
     let weight = Matrix::dense(slice(&weight), out, inner);
     for (b, y) in y.storage_mut::<f32>().chunks_exact_mut(out * h * w).enumerate() {
-        if let Some(bias) = &bias {
-            y.par_chunks_mut(h * w)
-                .zip(slice(bias))
-                .for_each(|(y, bias)| y.fill(*bias));
-        }
         let pixels = Matrix::strided(&storage[b * entry..], [inner, h * w], [channel, pixel]);
         shared_product(weight, pixels, y, bias.is_some());
     }
@@ -249,17 +249,23 @@ fn all_channels(x: &FlexTensor, weight: &FlexTensor, bias: &[f32], sizes: Sizes)
     let weight = as_patches(weight, &map);
     let [out, ..] = weight.shape().dims::<4>();
     let length = weight.shape().num_elements() / out;
-    let weight = Matrix::dense(slice(&weight), out, length).transposed();
-    let mut y = FlexTensor::empty(Shape::from(sizes.output(map.dims, out)), DType::F32);
+    let mut y = zeros(sizes.output(map.dims, out));
     let pixels = pixels_at_once(length);
-    y.storage_mut::<f32>()
+    let values = y.storage_mut::<f32>();
+    let several = values.len() > pixels * out;
+    let weight = Right::new(
+        Matrix::dense(slice(&weight), out, length).transposed(),
+        1.0,
+        several,
+    );
+    values
         .par_chunks_mut(pixels * out)
         .enumerate()
         .for_each_init(Vec::new, |room, (i, y)| {
             y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(bias));
             let first = i * pixels;
             let patches = map.patches(first..first + y.len() / out, sizes, room);
-            product(patches, weight, 1.0, y, true);
+            weight.multiply(patches, y, true);
         });
     y
 }
@@ -318,7 +324,7 @@ pub(super) fn each_channel(x: &FlexTensor, weight: &FlexTensor, bias: &[f32], si
     let dims = sizes.output(map.dims, channels);
     let [_, out_h, out_w, _] = dims;
     let taps = permuted(weight.clone(), &[2, 3, 1, 0]); // [kernel, kernel, 1, C]
-    let mut y = FlexTensor::empty(Shape::from(dims), DType::F32);
+    let mut y = zeros(dims);
     y.storage_mut::<f32>()
         .par_chunks_mut(out_w * channels)
         .enumerate()

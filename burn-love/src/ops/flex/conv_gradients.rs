@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Shape, TensorData, TensorMetadata};
+use burn::tensor::{TensorData, TensorMetadata};
 use multiversion::multiversion;
 
 use super::{
     conv::{Map, Sizes, each_channel, forward, pixels_at_once},
     linear::{add, sum_of_rows},
-    matrix::{Matrix, product},
+    matrix::{Matrix, Right, product},
     permute::permuted,
     *,
 };
@@ -105,9 +105,9 @@ fn input_gradient(grad: &FlexTensor, weight: FlexTensor, input: [usize; 4], size
     let [out, ..] = weight.shape().dims::<4>();
     let [_, h, w, channels] = input;
     let length = weight.shape().num_elements() / out;
-    let weight = Matrix::dense(slice(&weight), out, length);
+    let weight = Right::new(Matrix::dense(slice(&weight), out, length), 1.0, true);
     let [_, out_h, out_w, _] = sizes.output(input, out);
-    let mut gradient = FlexTensor::zeros(Shape::from(input), DType::F32);
+    let mut gradient = zeros(input);
     let pixels = pixels_at_once(length);
     gradient
         .storage_mut::<f32>()
@@ -117,7 +117,7 @@ fn input_gradient(grad: &FlexTensor, weight: FlexTensor, input: [usize; 4], size
             for (i, grad) in grad.chunks(pixels * out).enumerate() {
                 let rows = grad.len() / out;
                 patches.resize(rows * length, 0.0);
-                product(Matrix::dense(grad, rows, out), weight, 1.0, patches, false);
+                weight.multiply(Matrix::dense(grad, rows, out), patches, false);
                 for (j, patch) in patches.chunks_exact(length).enumerate() {
                     let pixel = i * pixels + j;
                     add_patch(patch, map, input, [pixel / out_w, pixel % out_w], sizes);

@@ -49,7 +49,7 @@ fn forward(x: FlexTensor) -> FlexTensor {
         values.par_chunks_mut(CHUNK).for_each(gelu_in_place);
         return x;
     }
-    let mut y = FlexTensor::zeros(x.shape(), DType::F32);
+    let mut y = zeros(x.shape());
     let out = y.storage_mut::<f32>();
     out.par_chunks_mut(CHUNK)
         .zip(slice(&x).par_chunks(CHUNK))
@@ -63,7 +63,7 @@ fn forward(x: FlexTensor) -> FlexTensor {
 fn backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
     let x = contiguous(x).expect("the dtype was checked");
     let grad = contiguous(grad).expect("a gradient has its tensor's dtype");
-    let mut out = FlexTensor::zeros(x.shape(), DType::F32);
+    let mut out = zeros(x.shape());
     out.storage_mut::<f32>()
         .par_chunks_mut(CHUNK)
         .zip(slice(&x).par_chunks(CHUNK).zip(slice(&grad).par_chunks(CHUNK)))

@@ -1,6 +1,6 @@
 //! Layer norm on rows, with its backward pass.
 
-use burn::tensor::{Shape, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use multiversion::multiversion;
 
 use super::*;
@@ -61,7 +61,7 @@ fn forward(x: FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f32) 
     let weight = contiguous(weight.clone()).expect("the dtype was checked");
     let bias = contiguous(bias.clone()).expect("the dtype was checked");
     let width = slice(&weight).len();
-    let mut y = FlexTensor::zeros(x.shape(), DType::F32);
+    let mut y = zeros(x.shape());
     let mut moments = vec![[0.0; 2]; slice(&x).len() / width];
     let rows = (CHUNK / width).max(1);
     y.storage_mut::<f32>()
@@ -92,7 +92,7 @@ impl Backward<Flex, 3> for Norm {
         let width = slice(&weight).len();
         let [parent_x, parent_weight, parent_bias] = ops.parents;
         if let Some(parent) = parent_x {
-            let mut dx = FlexTensor::zeros(x.shape(), DType::F32);
+            let mut dx = zeros(x.shape());
             let rows = (CHUNK / width).max(1);
             dx.storage_mut::<f32>()
                 .par_chunks_mut(rows * width)
@@ -122,7 +122,7 @@ impl Backward<Flex, 3> for Norm {
                 .for_each(|(total, partial)| *total += partial);
         }
         let tensor = |values: &[f32]| {
-            let mut tensor = FlexTensor::zeros(Shape::from([width]), DType::F32);
+            let mut tensor = zeros([width]);
             tensor.storage_mut::<f32>().copy_from_slice(values);
             tensor
         };

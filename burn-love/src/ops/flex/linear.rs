@@ -1,7 +1,5 @@
 //! A linear layer as one product that adds to rows of biases, with its backward pass.
 
-use burn::tensor::Shape;
-
 use super::{
     matrix::{Matrix, shared_product},
     *,
@@ -61,15 +59,8 @@ pub(in super::super) fn linear<B: Backend>(
 fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor) -> FlexTensor {
     let (x, weight) = (Matrix::of(x), Matrix::of(weight));
     let bias = contiguous(bias).expect("the dtype was checked");
-    let mut y = FlexTensor::empty(Shape::from([x.rows, weight.columns]), DType::F32);
-    let out = y.storage_mut::<f32>();
-    let rows = (CHUNK / weight.columns).max(1);
-    out.par_chunks_mut(rows * weight.columns).for_each(|rows| {
-        for row in rows.chunks_exact_mut(weight.columns) {
-            row.copy_from_slice(slice(&bias));
-        }
-    });
-    shared_product(x, weight, out, true);
+    let mut y = repeated([x.rows, weight.columns], slice(&bias));
+    shared_product(x, weight, y.storage_mut(), true);
     y
 }
 
@@ -98,7 +89,7 @@ impl Backward<Flex, 3> for LinearLayer {
 }
 
 fn product(left: Matrix<'_>, right: Matrix<'_>) -> FlexTensor {
-    let mut out = FlexTensor::empty(Shape::from([left.rows, right.columns]), DType::F32);
+    let mut out = zeros([left.rows, right.columns]);
     shared_product(left, right, out.storage_mut(), false);
     out
 }
@@ -113,7 +104,7 @@ pub(super) fn sum_of_rows(values: &[f32], width: usize) -> FlexTensor {
             sum
         })
         .collect();
-    let mut total = FlexTensor::zeros(Shape::from([width]), DType::F32);
+    let mut total = zeros([width]);
     let sum = total.storage_mut::<f32>();
     partial.iter().for_each(|partial| add(sum, partial));
     total

@@ -1,11 +1,13 @@
-//! Matrices inside storages, and their products by `gemm`.
+//! Matrices inside storages, and their products by a kernel of our own or by `gemm`.
 
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 use burn::tensor::TensorMetadata;
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
+
+use super::kernel::{self, Panels};
 
 /// Multiplications from which a product is shared between threads.
 const PARALLEL: usize = 192 * 192 * 192;
@@ -13,14 +15,30 @@ const PARALLEL: usize = 192 * 192 * 192;
 /// Rows of a piece of a shared product: enough that packing the right matrix for each piece costs little.
 const ROWS: usize = 256;
 
+/// Rows of a product from which it pays to pack the right matrix: one that lies in the second cache, or a larger one.
+const FEW: [usize; 2] = [16, 96];
+/// Elements of the former.
+const NEAR: usize = 64 * 1024;
+
+/// Multiplications from which it pays to pack.
+const SMALL: usize = 64 * 64 * 64;
+
+/// Elements of the right matrix that are packed at once.
+const PACKED: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    /// What panels were packed into last.
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// A matrix inside a storage, by strides.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
-    storage: &'a [f32],
+    pub storage: &'a [f32],
     pub rows: usize,
     pub columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -81,6 +99,10 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    pub fn columns(self, columns: Range<usize>) -> Self {
+        self.transposed().rows(columns).transposed()
+    }
+
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -102,7 +124,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Whether all elements lie in the storage.
-    fn fits(&self) -> bool {
+    pub fn fits(&self) -> bool {
         if self.rows == 0 || self.columns == 0 {
             return true;
         }
@@ -126,6 +148,10 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
         .rows
         .saturating_mul(left.columns)
         .saturating_mul(right.columns);
+    let few = FEW[usize::from(right.rows * right.columns > NEAR)];
+    if left.column_stride == 1 && left.rows >= few && size >= SMALL && kernel::available() {
+        return packed_product(left, right, out, add, size >= PARALLEL);
+    }
     if size < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
@@ -138,6 +164,61 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
             let rows = i * ROWS..i * ROWS + out.len() / right.columns;
             product(left.rows(rows), right, 1.0, out, add);
         });
+}
+
+/// A product with the right matrix packed once for all pieces of rows, some columns at a time.
+fn packed_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool, shared: bool) {
+    assert!(right.fits());
+    let width = right.columns;
+    let step = (PACKED / right.rows).max(1).next_multiple_of(kernel::WIDTH);
+    // Some pieces for each thread, so that none waits for long.
+    let rows = left.rows.div_ceil(4 * rayon::current_num_threads());
+    let rows = rows.next_multiple_of(kernel::HEIGHT).min(2 * kernel::ROWS);
+    let mut buffer = BUFFER.take();
+    for first in (0..width).step_by(step) {
+        let columns = right.columns(first..width.min(first + step));
+        let panels = Panels::pack(columns, 1.0, buffer, shared);
+        let multiply = |(i, out): (usize, &mut [f32])| {
+            let rows = i * rows..i * rows + out.len() / width;
+            kernel::multiply(left.rows(rows), &panels, out, [first, width], add);
+        };
+        if shared {
+            out.par_chunks_mut(rows * width).enumerate().for_each(multiply);
+        } else {
+            out.chunks_mut(rows * width).enumerate().for_each(multiply);
+        }
+        buffer = panels.into_buffer();
+    }
+    BUFFER.set(buffer);
+}
+
+/// The right side of several products: `factor·matrix`.
+pub(super) enum Right<'a> {
+    Plain(Matrix<'a>, f32),
+    Packed(Panels),
+}
+
+impl<'a> Right<'a> {
+    /// `packed` where many rows in all come from the left, each with its elements one behind the other.
+    pub fn new(matrix: Matrix<'a>, factor: f32, packed: bool) -> Self {
+        if packed && kernel::available() {
+            assert!(matrix.fits());
+            Self::Packed(Panels::pack(matrix, factor, Vec::new(), false))
+        } else {
+            Self::Plain(matrix, factor)
+        }
+    }
+
+    /// `out = left·self`, or `out += left·self`, by this thread alone.
+    pub fn multiply(&self, left: Matrix<'_>, out: &mut [f32], add: bool) {
+        match self {
+            Self::Plain(right, factor) => product(left, *right, *factor, out, add),
+            Self::Packed(panels) => {
+                let width = panels.columns;
+                kernel::multiply(left, panels, out, [0, width], add);
+            }
+        }
+    }
 }
 
 #[allow(unsafe_code, reason = "gemm takes pointers; what they reach is checked")]
@@ -176,5 +257,81 @@ fn multiply(
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers between -1 and 1 that follow no simple pattern.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .take(count)
+        .collect()
+    }
+
+    #[test]
+    fn products_of_all_sizes_and_orders_are_sums_of_products() {
+        let sizes = [
+            [1, 1, 1],
+            [16, 64, 256],
+            [17, 300, 65],
+            [23, 257, 71],
+            [96, 512, 40],
+            [97, 513, 17],
+            [205, 33, 129],
+            [1100, 70, 96],
+            [2000, 24, 24],
+            [40, 3000, 1500],
+        ];
+        for [rows, depth, columns] in sizes {
+            let (a, b, start) = (
+                numbers(rows * depth, 1),
+                numbers(depth * columns, 2),
+                numbers(rows * columns, 3),
+            );
+            // Terms up to 1: the sum grows with the root of their number, and so does what its last bit is worth.
+            let rounding = 1e-6 * (depth as f64).sqrt().max(1.0);
+            for (across, add) in [(false, false), (true, false), (false, true), (true, true)] {
+                let of = |values, rows, columns| {
+                    if across {
+                        Matrix::dense(values, columns, rows).transposed()
+                    } else {
+                        Matrix::dense(values, rows, columns)
+                    }
+                };
+                let (left, right) = (of(&a[..], rows, depth), of(&b[..], depth, columns));
+                let mut out = start.clone();
+                shared_product(left, right, &mut out, add);
+                let mut alone = start.clone();
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(1)
+                    .build()
+                    .unwrap()
+                    .install(|| shared_product(left, right, &mut alone, add));
+                assert_eq!(out, alone, "threads change {rows}·{depth}·{columns}");
+                for (i, found) in out.iter().enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let terms = (0..depth).map(|k| {
+                        let at = |matrix: Matrix<'_>, row, column| {
+                            f64::from(matrix.storage[row * matrix.row_stride + column * matrix.column_stride])
+                        };
+                        at(left, row, k) * at(right, k, column)
+                    });
+                    let expected = terms.sum::<f64>() + if add { f64::from(start[i]) } else { 0.0 };
+                    assert!(
+                        (f64::from(*found) - expected).abs() < rounding,
+                        "{rows}·{depth}·{columns}, across {across}, add {add}, [{row}, {column}]: {found}, not {expected}"
+                    );
+                }
+            }
+        }
     }
 }

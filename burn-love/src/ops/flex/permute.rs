@@ -70,7 +70,7 @@ pub(super) fn permuted(x: FlexTensor, axes: &[usize]) -> FlexTensor {
         let layout = Layout::new(x.shape(), strides, x.layout().start_offset());
         return x.with_layout(layout);
     }
-    let mut y = FlexTensor::empty(x.shape(), DType::F32);
+    let mut y = zeros(x.shape());
     let source = &x.storage::<f32>()[x.layout().start_offset()..];
     copy(source, &dimensions, y.storage_mut());
     y

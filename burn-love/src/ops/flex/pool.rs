@@ -1,6 +1,6 @@
 //! Pooling of channels-last maps, with its backward pass.
 
-use burn::tensor::{Shape, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use multiversion::multiversion;
 
 use super::{conv::Map, *};
@@ -49,7 +49,7 @@ fn forward(x: &FlexTensor, stride: usize) -> FlexTensor {
     let map = Map::of(x);
     let [batch, h, w, channels] = map.dims;
     let (out_h, out_w) = (h / stride, w / stride);
-    let mut y = FlexTensor::empty(Shape::from([batch, out_h, out_w, channels]), DType::F32);
+    let mut y = zeros([batch, out_h, out_w, channels]);
     y.storage_mut::<f32>()
         .par_chunks_mut(out_w * channels)
         .enumerate()
@@ -97,7 +97,7 @@ fn gradient(x: &FlexTensor, grad: &[f32], stride: usize) -> FlexTensor {
     let map = Map::of(x);
     let [_, h, w, channels] = map.dims;
     let (out_h, out_w) = (h / stride, w / stride);
-    let mut gradient = FlexTensor::zeros(x.shape(), DType::F32);
+    let mut gradient = zeros(x.shape());
     gradient
         .storage_mut::<f32>()
         .par_chunks_mut(h * w * channels)

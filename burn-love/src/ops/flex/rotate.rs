@@ -1,6 +1,6 @@
 //! Rotation of pairs in one pass, for inference.
 
-use burn::tensor::{Shape, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use multiversion::multiversion;
 
 use super::*;
@@ -23,7 +23,7 @@ pub(in super::super) fn rotate_pairs<B: Backend>(
         .map(|tensor| contiguous(tensor).expect("the dtype was checked"));
     let [_, _, length, width] = x.shape().dims::<4>();
     let grid = cos.shape()[0];
-    let mut y = FlexTensor::empty(Shape::from(x.shape().dims::<4>()), DType::F32);
+    let mut y = zeros(x.shape());
     let rows = (CHUNK / width).max(1);
     y.storage_mut::<f32>()
         .par_chunks_mut(rows * width)

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::task::{cross_entropy, index_of, put_accuracy, upload};
 use crate::{
-    synth::{Colour, Item, SceneGraph, Shape, Surface},
+    synth::{Blotches, Colour, Item, SceneGraph, Shape, Surface, repaint},
     training::Values,
 };
 
@@ -26,13 +26,19 @@ const VISIBLE: f64 = 0.5;
 /// The smallest side of what training cuts out of a frame, as a share of the frame's.
 const CUT: f64 = 0.7;
 
+/// Share of the frames that training looks at in which each object has a pattern of no surface with a probability of a half.
+const REPAINTED: f64 = 0.5;
+
 /// How a frame is looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     /// Which axes are mirrored (x, y).
     pub flip: [bool; 2],
-    /// What is cut out of the mirrored frame: left, top, width and height, as shares of the frame's.
-    pub cut: [f64; 4],
+    /// What is cut out of the mirrored frame, if not all: left, top, width and height, as shares of the frame's.
+    pub cut: Option<[f64; 4]>,
+    /// What some objects have instead of their surfaces: shapes are to be told whatever covers them, as some combinations are
+    /// never shown. Patches of such objects have no label of a surface.
+    pub blotches: Vec<Option<Blotches>>,
 }
 
 /// The patches that a frame is seen as.
@@ -51,48 +57,71 @@ pub struct PatchLabels {
     pub shares: Vec<f32>,
     /// For each patch how much it counts.
     pub weights: Vec<f32>,
-    /// Objects that are shown, each with the patch that it covers most.
-    pub objects: Vec<(Item, usize)>,
+    /// Objects that are shown.
+    pub objects: Vec<Shown>,
 }
 
-/// The columns of an item's attributes.
-pub fn columns(item: &Item) -> [Option<usize>; 3] {
+/// An object that is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// What it is.
+    pub item: Item,
+    /// The patch that it covers most.
+    pub patch: usize,
+    /// Columns of its attributes; none for one that cannot be seen.
+    pub columns: [Option<usize>; 3],
+}
+
+/// The columns of an item's attributes, but for a `hidden` surface.
+fn seen_columns(item: &Item, hidden: bool) -> [Option<usize>; 3] {
+    let surface = index_of(Surface::ALL, &item.class.surface);
     [
         index_of(Shape::ALL, &item.class.shape),
-        index_of(Surface::ALL, &item.class.surface),
+        surface.filter(|_| !hidden),
         index_of(Colour::ALL, &item.colour),
     ]
 }
 
 impl View {
-    /// The frame as it is.
-    pub const PLAIN: Self = Self {
-        flip: [false; 2],
-        cut: [0.0, 0.0, 1.0, 1.0],
-    };
-
-    /// Mirrored or not, and of any part of the frame that is large enough.
-    pub fn draw(rng: &mut ChaCha8Rng) -> Self {
+    /// Mirrored or not, of any part of the frame that is large enough, and [`repainted`](Self::repainted).
+    pub fn draw(objects: usize, rng: &mut ChaCha8Rng) -> Self {
         let flip = std::array::from_fn(|_| rng.random_bool(0.5));
         let [w, h] = std::array::from_fn(|_| rng.random_range(CUT..=1.0));
         let [left, top] = [w, h].map(|side| rng.random_range(0.0..=1.0 - side));
         Self {
             flip,
-            cut: [left, top, w, h],
+            cut: Some([left, top, w, h]),
+            ..Self::repainted(objects, rng)
         }
+    }
+
+    /// The whole frame, with some of its `objects` painted anew, or none.
+    pub fn repainted(objects: usize, rng: &mut ChaCha8Rng) -> Self {
+        let some = rng.random_bool(REPAINTED);
+        let blotches = (0..objects).map(|_| (some && rng.random_bool(0.5)).then(|| Blotches::draw(rng)));
+        Self {
+            blotches: blotches.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether object `i` has blotches instead of its surface.
+    fn hides(&self, i: usize) -> bool {
+        self.blotches.get(i).is_some_and(Option::is_some)
     }
 
     /// What is cut out in pixels: left, top, width, height.
     fn pixels(&self, width: u32, height: u32) -> [u32; 4] {
-        let [left, top, w, h] = self.cut;
+        let [left, top, w, h] = self.cut.unwrap_or([0.0, 0.0, 1.0, 1.0]);
         let part = |share: f64, of: u32| (share * f64::from(of)).round() as u32;
         let (left, top) = (part(left, width), part(top, height));
         let side = |share, of, start| part(share, of).clamp(1, of - start);
         [left, top, side(w, width, left), side(h, height, top)]
     }
 
-    /// The frame as it is seen so.
-    pub fn of(&self, mut frame: RgbImage) -> RgbImage {
+    /// Frame `t` as it is seen so.
+    pub fn of(&self, mut frame: RgbImage, graph: &SceneGraph, t: u32) -> RgbImage {
+        repaint(&mut frame, graph, t, &self.blotches);
         if self.flip[0] {
             imageops::flip_horizontal_in_place(&mut frame);
         }
@@ -110,11 +139,14 @@ impl View {
 
 impl PatchLabels {
     /// Labels of frame `t`.
-    pub fn new(graph: &SceneGraph, t: u32, view: View, grid: Grid) -> Self {
+    pub fn new(graph: &SceneGraph, t: u32, view: &View, grid: Grid) -> Self {
         let Coverage {
             shares: coverage,
             inside,
         } = Coverage::new(graph, t, view, grid);
+        let columns: Vec<_> = (0..coverage.len())
+            .map(|i| seen_columns(&graph.objects[i].item, view.hides(i)))
+            .collect();
         let patches = grid.side * grid.side;
         let mut shares = vec![0.0; patches * PATCH_VALUES];
         let mut weights = vec![BACKGROUND; patches];
@@ -123,12 +155,19 @@ impl PatchLabels {
             weights[p] += covered;
             let mut from = 0;
             for (a, (_, count)) in ATTRIBUTES.iter().enumerate() {
-                for (object, share) in graph.objects.iter().zip(&coverage) {
-                    if let Some(column) = columns(&object.item)[a] {
+                for (columns, share) in columns.iter().zip(&coverage) {
+                    if let Some(column) = columns[a] {
                         row[from + column] += share[p];
                     }
                 }
                 row[from + count] = 1.0 - covered;
+                // Background is no name for the rest of a patch whose pattern has none.
+                let unnamed = |(columns, share): (&[Option<usize>; 3], &Vec<f32>)| {
+                    columns[a].is_none() && share[p] > 0.0
+                };
+                if columns.iter().zip(&coverage).any(unnamed) {
+                    row[from..=from + count].fill(0.0);
+                }
                 from += count + 1;
             }
         }
@@ -142,7 +181,11 @@ impl PatchLabels {
         };
         let objects = (0..coverage.len())
             .filter(|i| visible(*i))
-            .map(|i| (graph.objects[i].item, most(i)))
+            .map(|i| Shown {
+                item: graph.objects[i].item,
+                patch: most(i),
+                columns: columns[i],
+            })
             .collect();
         Self {
             shares,
@@ -173,8 +216,8 @@ pub fn patch_loss<B: Backend>(
     let weights = all(|labels| &labels.weights, 1);
     let mut most: Vec<[Option<usize>; 3]> = vec![[None; 3]; rows];
     for (frame, labels) in labels.iter().enumerate() {
-        for (item, patch) in &labels.objects {
-            most[frame * patches + patch] = columns(item);
+        for object in &labels.objects {
+            most[frame * patches + object.patch] = object.columns;
         }
     }
     let (mut from, mut loss) = (0, Tensor::zeros([1], &device));
@@ -198,7 +241,7 @@ struct Coverage {
 }
 
 impl Coverage {
-    fn new(graph: &SceneGraph, t: u32, view: View, grid: Grid) -> Self {
+    fn new(graph: &SceneGraph, t: u32, view: &View, grid: Grid) -> Self {
         let (width, height) = (graph.width as usize, graph.height as usize);
         let side = grid.side;
         let [left, top, w, h] = view

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::{
     audio::seen_classes,
-    patches::{ATTRIBUTES, Grid, PATCH_VALUES, PatchLabels, View, columns, patch_loss},
+    patches::{ATTRIBUTES, Grid, PATCH_VALUES, PatchLabels, Shown, View, patch_loss},
     probe::{Labelled, probe},
     scenes::{Scene, Scenes},
     task::{Draw, Gate, Scored, Task, read, upload},
@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     data::Split,
     samples::Preparer,
-    synth::{Class, Colour, Item, SECONDS, SceneGraph, Shape, Surface},
+    synth::{Class, Colour, SECONDS, SceneGraph, Shape, Surface},
     training::{RunError, Values, bce_with_logits},
 };
 
@@ -64,28 +64,28 @@ pub struct VisionBatch {
 struct FrameLabels {
     /// What covers each patch.
     patches: PatchLabels,
-    /// 1 for each class, shape, surface and colour that is shown.
+    /// 1 for each class, shape, surface and colour that is shown; what was painted anew shows no class and no surface.
     shown: Vec<f32>,
 }
 
 impl FrameLabels {
     /// Labels of frame `t`.
-    fn new(graph: &SceneGraph, t: u32, view: View, grid: Grid, classes: &[Class]) -> Self {
+    fn new(graph: &SceneGraph, t: u32, view: &View, grid: Grid, classes: &[Class]) -> Self {
         let patches = PatchLabels::new(graph, t, view, grid);
-        let is = |test: &dyn Fn(&Item) -> bool| {
-            let shown = patches.objects.iter().any(|(item, _)| test(item));
-            f32::from(u8::from(shown))
-        };
-        let of_class = classes.iter().map(|class| is(&|item| item.class == *class));
+        let is = |test: &dyn Fn(&Shown) -> bool| f32::from(u8::from(patches.objects.iter().any(test)));
+        let has_surface = |object: &Shown| object.columns[1].is_some();
+        let of_class = classes
+            .iter()
+            .map(|class| is(&|object| object.item.class == *class && has_surface(object)));
         let shapes = Shape::ALL
             .iter()
-            .map(|shape| is(&|item| item.class.shape == *shape));
+            .map(|shape| is(&|object| object.item.class.shape == *shape));
         let surfaces = Surface::ALL
             .iter()
-            .map(|surface| is(&|item| item.class.surface == *surface));
+            .map(|surface| is(&|object| object.item.class.surface == *surface && has_surface(object)));
         let colours = Colour::ALL
             .iter()
-            .map(|colour| is(&|item| item.colour == *colour));
+            .map(|colour| is(&|object| object.item.colour == *colour));
         Self {
             shown: of_class.chain(shapes).chain(surfaces).chain(colours).collect(),
             patches,
@@ -119,8 +119,8 @@ impl<'a> VisionTask<'a> {
     fn read(&self, frames: &[(&Scene, u32, View)]) -> Result<VisionBatch, RunError> {
         let grid = grid(&self.config.model.encoders.vision);
         let one = |(scene, t, view): &(&Scene, u32, View)| {
-            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
-            let labels = FrameLabels::new(&scene.graph, *t, *view, grid, &self.classes);
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?, &scene.graph, *t);
+            let labels = FrameLabels::new(&scene.graph, *t, view, grid, &self.classes);
             Ok((self.preparer.vit_pixels(&[frame]), labels))
         };
         let frames: Vec<_> = frames.par_iter().map(one).collect::<Result<_, RunError>>()?;
@@ -150,7 +150,7 @@ impl<'a> VisionTask<'a> {
         let mut found: [Labelled; 3] = Default::default();
         let scenes = self.scenes.of(split).iter().take(PROBE_CLIPS);
         let frames: Vec<_> = scenes
-            .flat_map(|scene| [1, SECONDS / 2].map(|t| (scene, t, View::PLAIN)))
+            .flat_map(|scene| [1, SECONDS / 2].map(|t| (scene, t, View::default())))
             .collect();
         for some in frames.chunks(32) {
             let VisionBatch { pixels, labels } = self.read(some)?;
@@ -159,9 +159,11 @@ impl<'a> VisionTask<'a> {
             let features = patches.into_data().convert::<f32>();
             let features = features.as_slice::<f32>().expect("just converted");
             for (frame, labels) in features.chunks_exact(p * d).zip(&labels) {
-                for (item, patch) in &labels.patches.objects {
-                    for (a, label) in columns(item).into_iter().flatten().enumerate() {
-                        found[a].push(&frame[patch * d..(patch + 1) * d], label);
+                for Shown { patch, columns, .. } in &labels.patches.objects {
+                    for (found, label) in found.iter_mut().zip(columns) {
+                        if let Some(label) = label {
+                            found.push(&frame[patch * d..(patch + 1) * d], *label);
+                        }
                     }
                 }
             }
@@ -199,8 +201,8 @@ impl Task for VisionTask<'_> {
         let mut frame = || {
             let (scene, t) = (scenes.choose(rng)?, rng.random_range(0..SECONDS));
             let view = match draw.split {
-                Split::Train => View::draw(rng),
-                _ => View::PLAIN,
+                Split::Train => View::draw(scene.graph.objects.len(), rng),
+                _ => View::default(),
             };
             Some((scene, t, view))
         };
@@ -263,9 +265,10 @@ impl Task for VisionTask<'_> {
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
+    use rand::SeedableRng;
 
     use super::*;
-    use crate::synth::{SynthConfig, scenes};
+    use crate::synth::{Blotches, SynthConfig, scenes};
 
     fn graphs() -> Vec<SceneGraph> {
         let config = SynthConfig {
@@ -283,7 +286,7 @@ mod tests {
     fn patches_are_labelled_with_what_covers_them() {
         let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
         for graph in graphs() {
-            let labels = FrameLabels::new(&graph, 3, View::PLAIN, grid, &classes);
+            let labels = FrameLabels::new(&graph, 3, &View::default(), grid, &classes);
             let side = grid.side;
             let total = PATCH_VALUES;
             // Every attribute's shares make one, and all patches together have the objects' areas.
@@ -295,9 +298,9 @@ mod tests {
             let area: f64 = graph.objects.iter().map(|object| object.frames[3].area).sum();
             assert!((f64::from(covered) - area).abs() < 0.01, "{covered} {area}");
             // The patch that an object covers most holds, or is next to, its centre.
-            for (item, patch) in &labels.patches.objects {
+            for Shown { item, patch, columns } in &labels.patches.objects {
                 let object = graph.objects.iter().find(|object| object.item == *item).unwrap();
-                let shape = labels.patches.shares[patch * total + columns(item)[0].unwrap()];
+                let shape = labels.patches.shares[patch * total + columns[0].unwrap()];
                 assert!(shape > 0.15, "{shape}");
                 let pose = object.motion.at(3);
                 let centre = [
@@ -318,12 +321,12 @@ mod tests {
         let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
         let graph = &graphs()[0];
         let total = PATCH_VALUES;
-        let plain = FrameLabels::new(graph, 0, View::PLAIN, grid, &classes);
+        let plain = FrameLabels::new(graph, 0, &View::default(), grid, &classes);
         let turned = View {
             flip: [true, true],
-            ..View::PLAIN
+            ..View::default()
         };
-        let mirrored = FrameLabels::new(graph, 0, turned, grid, &classes);
+        let mirrored = FrameLabels::new(graph, 0, &turned, grid, &classes);
         let mut turned: Vec<&[f32]> = mirrored.patches.shares.chunks_exact(total).collect();
         turned.reverse();
         // Patches need not divide the frame, so each border may move by a pixel: of 10 rows, and of 18 columns at least.
@@ -338,13 +341,13 @@ mod tests {
         let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
         let graph = &graphs()[0];
         let side = grid.side;
-        let plain = FrameLabels::new(graph, 0, View::PLAIN, grid, &classes);
+        let plain = FrameLabels::new(graph, 0, &View::default(), grid, &classes);
         // The right half: each of its patches covers half of one of the frame's.
         let half = View {
-            cut: [0.5, 0.0, 0.5, 1.0],
-            ..View::PLAIN
+            cut: Some([0.5, 0.0, 0.5, 1.0]),
+            ..View::default()
         };
-        let part = FrameLabels::new(graph, 0, half, grid, &classes);
+        let part = FrameLabels::new(graph, 0, &half, grid, &classes);
         let total = PATCH_VALUES;
         let all = |labels: &FrameLabels, columns: std::ops::Range<usize>| -> f32 {
             let patches = (0..side).flat_map(|y| columns.clone().map(move |x| y * side + x));
@@ -360,15 +363,87 @@ mod tests {
             (of_part - 2.0 * of_plain).abs() < 0.02 * of_part.max(1.0),
             "{of_part} {of_plain}"
         );
-        for (item, _) in &part.patches.objects {
-            assert!(plain.patches.objects.iter().any(|(other, _)| other == item));
+        for Shown { item, .. } in &part.patches.objects {
+            assert!(plain.patches.objects.iter().any(|other| other.item == *item));
         }
         let frame = RgbImage::from_fn(8, 4, |x, y| image::Rgb([x as u8, y as u8, 0]));
         let seen = View {
             flip: [true, false],
             ..half
         }
-        .of(frame);
+        .of(frame, graph, 0);
         assert_eq!((seen.dimensions(), seen.get_pixel(0, 3).0), ((4, 4), [3, 3, 0]));
+    }
+
+    #[test]
+    fn an_object_painted_anew_keeps_its_labels_but_for_the_surface() {
+        let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
+        let graphs = graphs();
+        let t = 3;
+        let (graph, i) = graphs
+            .iter()
+            .find_map(|graph| {
+                let large = |i: &usize| graph.objects[*i].frames[t].visibility > 0.9;
+                Some((graph, (1..graph.objects.len()).find(large)?))
+            })
+            .unwrap();
+        let only = |i: usize, rng: &mut ChaCha8Rng| View {
+            blotches: (0..graph.objects.len())
+                .map(|j| (j == i).then(|| Blotches::draw(rng)))
+                .collect(),
+            ..View::default()
+        };
+        let rng = &mut ChaCha8Rng::seed_from_u64(3);
+        let blank = RgbImage::new(graph.width, graph.height);
+        let before = only(0, rng).of(blank, graph, t as u32);
+        let view = only(i, rng);
+        let after = view.of(before.clone(), graph, t as u32);
+        let mut changed = [[0.0; 2]; 2]; // elsewhere and on the object: pixels, and those that changed
+        for ((owner, a), b) in graph
+            .owners(t as u32)
+            .into_iter()
+            .zip(before.pixels())
+            .zip(after.pixels())
+        {
+            let of = &mut changed[usize::from(owner == Some(i))];
+            of[0] += 1.0;
+            of[1] += f64::from(u8::from(a.0.iter().zip(&b.0).any(|(a, b)| a.abs_diff(*b) > 12)));
+        }
+        let [elsewhere, there] = changed.map(|[all, changed]| changed / all);
+        assert!(elsewhere < 0.01 && there > 0.2, "{elsewhere} {there}");
+
+        let [plain, hidden] =
+            [&View::default(), &view].map(|view| FrameLabels::new(graph, t as u32, view, grid, &classes));
+        let surfaces = Shape::ALL.len() + 1..Shape::ALL.len() + 1 + Surface::ALL.len();
+        let rows = |labels: &FrameLabels| labels.patches.shares.clone();
+        let values = surfaces.len() + 1;
+        let mut unnamed = 0.0;
+        for (plain, hidden) in rows(&plain)
+            .chunks_exact(PATCH_VALUES)
+            .zip(rows(&hidden).chunks_exact(PATCH_VALUES))
+        {
+            let [before, after] = [plain, hidden].map(|row| &row[surfaces.start..][..values]);
+            if after.iter().all(|share| *share == 0.0) {
+                unnamed += 1.0;
+            } else {
+                assert_eq!(before, after);
+            }
+            assert_eq!(plain[..surfaces.start], hidden[..surfaces.start]);
+            assert_eq!(
+                plain[surfaces.start + values..],
+                hidden[surfaces.start + values..]
+            );
+        }
+        let area = graph.objects[i].frames[t].area * (grid.side * grid.side) as f64;
+        assert!((area..4.0 * area + 8.0).contains(&unnamed), "{unnamed} {area}");
+        let shown = |labels: &FrameLabels| {
+            labels
+                .patches
+                .objects
+                .iter()
+                .filter(|x| x.columns[1].is_some())
+                .count()
+        };
+        assert_eq!(shown(&hidden) + 1, shown(&plain));
     }
 }

@@ -37,6 +37,7 @@ pub use generate::{generate, scenes};
 pub use graph::{ObjectFrame, ObjectGraph, RowGraph, RowKind, SceneGraph, SoundGraph};
 pub use language::{Hear, Kind, Look, Meaning, Template};
 pub use motion::{Late, Path, Pose};
+pub use paint::{Blotches, repaint};
 pub use plan::NullCause;
 pub use scene::{Item, LEVELS, SECONDS, Voice};
 pub use solver::{Ceiling, Ceilings, ceilings, ceilings_of, read_graphs};

@@ -25,6 +25,47 @@ const STRIPE: f64 = 0.5;
 const DOT: f64 = 0.56;
 const CHECK: f64 = 0.36;
 
+/// A pattern that no surface has: blotches of a darker shade, all over the object.
+#[derive(Debug, Clone)]
+pub struct Blotches {
+    noise: Noise,
+    /// Where between the lightest and the darkest place the shade is half dark.
+    middle: f64,
+    /// How hard the edges of blotches are.
+    contrast: f64,
+    /// How light the shade is.
+    shade: f64,
+}
+
+impl Blotches {
+    /// Blotches of any size, some with soft edges and some with hard ones.
+    pub fn draw(rng: &mut impl Rng) -> Self {
+        let cells = rng.random_range(2..10);
+        Self {
+            noise: Noise::new(cells, cells, rng),
+            middle: rng.random_range(0.3..0.7),
+            contrast: rng.random_range(1.0..12.0),
+            shade: rng.random_range(0.15..0.6),
+        }
+    }
+
+    /// The light at a point in the object's own coordinates.
+    fn at(&self, light: Light, point: [f64; 2]) -> Light {
+        let [u, v] = point.map(|x| (x / 2.0 + 0.5).clamp(0.0, 1.0));
+        let dark = ((self.noise.at(u, v) - self.middle) * self.contrast + 0.5).clamp(0.0, 1.0);
+        mix(light, light.map(|v| v * self.shade), dark)
+    }
+}
+
+/// Paints the objects of a frame anew from the first one on that has blotches, which takes them for its pattern; those above
+/// it look as before, but for the pixels of their edges, which cover a little more.
+pub fn repaint(frame: &mut RgbImage, graph: &SceneGraph, t: u32, blotches: &[Option<Blotches>]) {
+    let objects = graph.objects.iter().zip(blotches);
+    for (object, blotches) in objects.skip_while(|(_, blotches)| blotches.is_none()) {
+        paint(frame, &object.item, &object.motion.at(t), blotches.as_ref());
+    }
+}
+
 /// All frames of a clip.
 pub fn frames(graph: &SceneGraph, rng: &mut impl Rng) -> Vec<RgbImage> {
     let background = background(graph.width, graph.height, rng);
@@ -32,7 +73,7 @@ pub fn frames(graph: &SceneGraph, rng: &mut impl Rng) -> Vec<RgbImage> {
         .map(|t| {
             let mut frame = background.clone();
             for object in &graph.objects {
-                paint(&mut frame, &object.item, &object.motion.at(t));
+                paint(&mut frame, &object.item, &object.motion.at(t), None);
             }
             frame
         })
@@ -74,7 +115,7 @@ fn pattern(item: &Item, [x, y]: [f64; 2]) -> Light {
     if dark { shade(light) } else { light }
 }
 
-fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose) {
+fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose, blotches: Option<&Blotches>) {
     let (columns, rows) = bounds(item.class.shape, pose);
     let rim = shade(rgb(item.colour)).map(|v| v * 0.4);
     for y in rows.start.max(0)..rows.end.min(i64::from(frame.height())) {
@@ -90,10 +131,10 @@ fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose) {
                 if !inside(item.class.shape, point, 0.0) {
                     continue;
                 }
-                let light = if inside(item.class.shape, point, RIM) {
-                    pattern(item, point)
-                } else {
-                    rim
+                let light = match blotches {
+                    _ if !inside(item.class.shape, point, RIM) => rim,
+                    Some(blotches) => blotches.at(rgb(item.colour), point),
+                    None => pattern(item, point),
                 };
                 sum = std::array::from_fn(|c| sum[c] + light[c]);
                 covered += 1.0;
@@ -133,6 +174,7 @@ fn background(width: u32, height: u32, rng: &mut impl Rng) -> RgbImage {
 }
 
 /// Random values on a grid, smoothly interpolated.
+#[derive(Debug, Clone)]
 struct Noise {
     columns: usize,
     rows: usize,

@@ -82,27 +82,44 @@ fn zeros(shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(vec![0.0f32; shape.num_elements()], shape))
 }
 
-/// A tensor of `shape` whose rows all begin as `row`.
-fn repeated(shape: impl Into<Shape>, row: &[f32]) -> FlexTensor {
-    initialised(shape, row.len(), |_, out| {
-        for (out, value) in out.iter_mut().zip(row) {
-            out.write(*value);
-        }
-    })
+/// A tensor of `shape` whose rows, as long as what `row` gives for their number, are just that.
+#[allow(unsafe_code, reason = "see `initialised`")]
+fn of_rows<'a>(shape: impl Into<Shape>, width: usize, row: impl Fn(usize) -> &'a [f32] + Sync) -> FlexTensor {
+    // SAFETY: as many values are written as the row has elements, as asserted.
+    unsafe {
+        initialised(shape, width, |i, out| {
+            let row = row(i);
+            assert_eq!(row.len(), out.len());
+            for (out, value) in out.iter_mut().zip(row) {
+                out.write(*value);
+            }
+        })
+    }
 }
 
-/// A tensor of `shape` whose rows of `width` elements all threads write; `write` has to write each element.
+/// A tensor of `shape` whose rows of `width` elements all are what `value` gives for their number.
+#[allow(unsafe_code, reason = "see `initialised`")]
+fn constant_rows(shape: impl Into<Shape>, width: usize, value: impl Fn(usize) -> f32 + Sync) -> FlexTensor {
+    // SAFETY: the whole row is filled.
+    unsafe { initialised(shape, width, |i, out| out.fill(MaybeUninit::new(value(i)))) }
+}
+
+/// A tensor of `shape` whose rows of `width` elements all threads write.
+///
+/// # Safety
+/// `write` writes each element of the row that it gets.
 #[allow(
     unsafe_code,
     reason = "memory that was just allocated is written once, not twice"
 )]
-fn initialised(
+unsafe fn initialised(
     shape: impl Into<Shape>,
     width: usize,
     write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
 ) -> FlexTensor {
     let shape = shape.into();
     let count = shape.num_elements();
+    assert!(width > 0 && count.is_multiple_of(width));
     let mut values = Vec::with_capacity(count);
     let rows = (CHUNK / width).max(1);
     values.spare_capacity_mut()[..count]
@@ -113,7 +130,7 @@ fn initialised(
                 write(i * rows + j, row);
             }
         });
-    // SAFETY: there is room for so many, and all callers' `write` writes each element of a row; rows fill the tensor.
+    // SAFETY: there is room for so many, rows fill them, as asserted, and `write` writes each element of a row.
     unsafe { values.set_len(count) };
     FlexTensor::from_data(TensorData::new(values, shape))
 }

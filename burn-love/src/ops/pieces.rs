@@ -49,7 +49,7 @@ fn join<B: Backend, const D: usize>(parts: Vec<Tensor<B, D>>) -> Tensor<B, D> {
 }
 
 /// As [`in_pieces`], for grids that fall into bands of `band` rows that have nothing to do with each other; `widest` elements
-/// for each cell. `f` gives each band the same number of rows.
+/// for each cell. `f` may give a band fewer rows than it had; all bands of one grid together make the output's `H'`.
 ///
 /// # Shapes
 /// - `x`: `[N, H, W, C]`; output: `[N, H', W', C']`, as `f` gives it

@@ -15,6 +15,7 @@ use crate::{
     data::Split,
     metrics::iou,
     pretraining::{
+        patches::View,
         scenes::Scene,
         task::{Gate, upload},
     },
@@ -51,7 +52,11 @@ impl Sam2Task<'_> {
                 if masks.is_empty() {
                     continue;
                 }
-                let pixels = upload(self.pixels(&[(scene, t)])?, [1, 3, side, side], device);
+                let pixels = upload(
+                    self.pixels(&[(scene, t, View::default())])?,
+                    [1, 3, side, side],
+                    device,
+                );
                 let features = sam2.forward_image(pixels).repeat(masks.len());
                 let one_click = {
                     let mut rows = PointRows {
@@ -100,7 +105,7 @@ impl Sam2Task<'_> {
             if objects.is_empty() {
                 continue;
             }
-            let frames: Vec<_> = (0..SECONDS).map(|t| (scene, t)).collect();
+            let frames: Vec<_> = (0..SECONDS).map(|t| (scene, t, View::default())).collect();
             let pixels = upload(self.pixels(&frames)?, [frames.len(), 3, side, side], device);
             let neck = sam2.image_encoder.forward(pixels);
             let frame = |i| {

@@ -66,6 +66,9 @@ pub struct Sam2Learner<B: Backend> {
     cell: Linear<B>,
 }
 
+/// A frame of a scene, and how it is looked at.
+type Looked<'a> = (&'a Scene, u32, View);
+
 /// The stage.
 #[derive(Debug)]
 pub struct Sam2Task<'a> {
@@ -113,10 +116,10 @@ impl<'a> Sam2Task<'a> {
         self.config.model.sam2.model.image_size
     }
 
-    /// Pixels of some frames.
-    fn pixels(&self, frames: &[(&Scene, u32)]) -> Result<Vec<f32>, RunError> {
-        let one = |(scene, t): &(&Scene, u32)| {
-            let frame = self.scenes.frame(scene, *t as usize)?;
+    /// Pixels of some frames, each as it is looked at.
+    fn pixels(&self, frames: &[Looked<'_>]) -> Result<Vec<f32>, RunError> {
+        let one = |(scene, t, view): &Looked<'_>| {
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?, &scene.graph, *t);
             Ok(self.preparer.sam2_pixels(&frame))
         };
         let frames: Vec<_> = frames.par_iter().map(one).collect::<Result<_, RunError>>()?;
@@ -155,17 +158,20 @@ impl<'a> Sam2Task<'a> {
     }
 
     /// What covers the cells of some frames.
-    fn cells(&self, frames: &[(&Scene, u32)]) -> Vec<PatchLabels> {
+    fn cells(&self, frames: &[Looked<'_>]) -> Vec<PatchLabels> {
         let (frames, grid) = (frames.par_iter(), self.grid());
         frames
-            .map(|(scene, t)| PatchLabels::new(&scene.graph, *t, View::PLAIN, grid))
+            .map(|(scene, t, view)| PatchLabels::new(&scene.graph, *t, view, grid))
             .collect()
     }
 
     /// Images, each as it is looked at, whose cells are only named.
     fn named(&self, split: Split, rng: &mut ChaCha8Rng) -> Result<Sam2Batch, RunError> {
         let scenes = self.scenes.of(split);
-        let shown = || Some((scenes.choose(rng)?, rng.random_range(0..SECONDS), View::draw(rng)));
+        let shown = || {
+            let (scene, t) = (scenes.choose(rng)?, rng.random_range(0..SECONDS));
+            Some((scene, t, View::draw(scene.graph.objects.len(), rng)))
+        };
         let shown: Vec<_> = std::iter::repeat_with(shown)
             .take(NAMED * self.config.train.batch_size)
             .flatten()
@@ -174,21 +180,13 @@ impl<'a> Sam2Task<'a> {
             let path = self.scenes.root().into();
             return Err(RunError::NoRows { path, split });
         }
-        let grid = self.grid();
-        let one = |(scene, t, view): &(&Scene, u32, View)| {
-            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
-            let cells = PatchLabels::new(&scene.graph, *t, *view, grid);
-            Ok((self.preparer.sam2_pixels(&frame), cells))
-        };
-        let images: Vec<_> = shown.par_iter().map(one).collect::<Result<_, RunError>>()?;
-        let (pixels, cells): (Vec<_>, Vec<_>) = images.into_iter().unzip();
         Ok(Sam2Batch {
             pointer: Pointer::Click,
-            count: cells.len(),
+            count: shown.len(),
             frames: 1,
             prompts: 0,
-            pixels: pixels.concat(),
-            cells,
+            pixels: self.pixels(&shown)?,
+            cells: self.cells(&shown),
             points: PointRows::default(),
             masks: Vec::new(),
             labels: Vec::new(),
@@ -289,7 +287,11 @@ impl<'a> Sam2Task<'a> {
                 labels.extend(label);
             }
             if targets.len() > shown.len() / frames * prompts {
-                shown.extend((t..t + frames as u32).map(|t| (scene, t)));
+                let view = match split {
+                    Split::Train => View::repainted(scene.graph.objects.len(), rng),
+                    _ => View::default(),
+                };
+                shown.extend((t..t + frames as u32).map(|t| (scene, t, view.clone())));
             }
         }
         if targets.is_empty() {

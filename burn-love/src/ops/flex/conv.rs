@@ -1,4 +1,4 @@
-//! Convolutions of channels-last maps: patches of some pixels at a time, multiplied by `gemm`.
+//! Convolutions of channels-last maps: patches of some pixels at a time, multiplied by the weight.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use super::{
 /// Values of the patches that are multiplied at a time.
 const PATCHES: usize = 64 * 1024;
 
-/// Fewest and most pixels whose patches are multiplied at a time: the weight is packed anew for each piece.
+/// Fewest and most pixels whose patches are multiplied at a time.
 const PIXELS: [usize; 2] = [128, 256];
 
 /// A convolution's sizes.
@@ -230,9 +230,7 @@ pub(in super::super) fn conv1x1<B: Backend>(
     };
     let storage = &x.storage::<f32>()[x.layout().start_offset()..];
     let mut y = match &bias {
-        Some(bias) => initialised([batch, out, h, w], h * w, |plane, y| {
-            y.fill(MaybeUninit::new(slice(bias)[plane % out]));
-        }),
+        Some(bias) => constant_rows([batch, out, h, w], h * w, |plane| slice(bias)[plane % out]),
         None => zeros([batch, out, h, w]),
     };
     let weight = Matrix::dense(slice(&weight), out, inner);

@@ -8,7 +8,12 @@ use super::*;
 pub(in super::super) fn join<B: Backend, const D: usize>(
     parts: Vec<Tensor<B, D>>,
 ) -> Result<Tensor<B, D>, Vec<Tensor<B, D>>> {
-    if parts.iter().any(|part| part.dtype() != DType::F32) {
+    let like_the_first = |part: &Tensor<B, D>| part.dims()[1..] == parts[0].dims()[1..];
+    if parts.is_empty()
+        || !parts
+            .iter()
+            .all(|part| part.dtype() == DType::F32 && like_the_first(part))
+    {
         return Err(parts);
     }
     let parts: Vec<Tensor<Flex, D>> = cast(parts)?;
@@ -27,11 +32,7 @@ pub(in super::super) fn join<B: Backend, const D: usize>(
     let joined = if row == 0 {
         zeros(dims)
     } else {
-        initialised(dims, row, |i, out| {
-            for (out, value) in out.iter_mut().zip(rows[i]) {
-                out.write(*value);
-            }
-        })
+        of_rows(dims, row, |i| rows[i])
     };
     Ok(same_type(cast(wrap::<Flex, D>(joined))))
 }

@@ -20,12 +20,10 @@ const DEPTH: usize = 512;
 /// Rows that meet a panel before the next one does: so many, [`DEPTH`] wide, lie in the second cache.
 pub(super) const ROWS: usize = 96;
 
-/// Whether this processor has what the kernel needs, and nothing better that `gemm` would use.
+/// Whether this processor has what the kernel needs.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn available() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && !is_x86_feature_detected!("avx512f")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -51,6 +49,7 @@ impl Panels {
         let width = right.columns.next_multiple_of(WIDTH);
         let size = right.rows * width;
         if buffer.len() < size {
+            buffer.clear();
             buffer.resize(size, 0.0);
         }
         for (start, values) in (0..right.rows)
@@ -129,9 +128,8 @@ fn pack_panels(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
         }
         for (i, column) in columns.enumerate() {
             let values = &right.storage[column * right.column_stride..];
-            let out = out[i..].iter_mut().step_by(WIDTH);
-            for (out, value) in out.zip(values.iter().step_by(right.row_stride)) {
-                *out = factor * value;
+            for (row, out) in out[i..].iter_mut().step_by(WIDTH).enumerate() {
+                *out = factor * values[row * right.row_stride];
             }
         }
     }

@@ -59,7 +59,7 @@ pub(in super::super) fn linear<B: Backend>(
 fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor) -> FlexTensor {
     let (x, weight) = (Matrix::of(x), Matrix::of(weight));
     let bias = contiguous(bias).expect("the dtype was checked");
-    let mut y = repeated([x.rows, weight.columns], slice(&bias));
+    let mut y = of_rows([x.rows, weight.columns], weight.columns, |_| slice(&bias));
     shared_product(x, weight, y.storage_mut(), true);
     y
 }

@@ -169,6 +169,7 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
 /// A product with the right matrix packed once for all pieces of rows, some columns at a time.
 fn packed_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool, shared: bool) {
     assert!(right.fits());
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
     let width = right.columns;
     let step = (PACKED / right.rows).max(1).next_multiple_of(kernel::WIDTH);
     // Some pieces for each thread, so that none waits for long.

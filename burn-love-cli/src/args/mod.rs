@@ -150,6 +150,9 @@ pub struct SynthArgs {
     /// Test clips whose expressions refer to nothing
     #[arg(long, default_value_t = 60, value_name = "CLIPS")]
     pub test_null: usize,
+    /// Of a hundred training objects whose shape or surface is not needed, how many have one without a name
+    #[arg(long, default_value_t = 0, value_name = "PERCENT")]
+    pub unnamed: u32,
     /// Frame size in pixels
     #[arg(long, default_value = "224x128", value_name = "WxH", value_parser = size)]
     pub size: (u32, u32),

@@ -23,6 +23,7 @@ pub fn synth(args: &SynthArgs, global: &Global) -> Result<(), CliError> {
         test_seen: args.test_seen,
         test_unseen: args.test_unseen,
         test_null: args.test_null,
+        unnamed_percent: args.unnamed,
         width: args.size.0,
         height: args.size.1,
         ..SynthConfig::default()

@@ -1,6 +1,7 @@
-//! The audio encoder on labels of sound mixtures: which classes sound, how loud, and what the loudest is.
+//! The audio encoder on labels of sound mixtures: which timbres and modulations sound, how loud, and which of them go together.
 //!
-//! The encoder learns what a look will be said to sound like, but sees no look: labels come from the scenes' voices.
+//! The encoder learns what a look will be said to sound like, but sees no look: labels come from the scenes' voices. No label
+//! is of a class: the louder and the softer of two voices tell what goes together, whichever classes there are.
 
 use burn::{
     nn::{Linear, LinearConfig},
@@ -15,39 +16,46 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{
+    classes::{class_columns, never_with},
     probe::{Labelled, probe},
     scenes::{Scene, Scenes},
-    task::{Draw, Gate, Scored, Task, cross_entropy, index_of, one_hot, put_accuracy, read, squared, upload},
+    task::{
+        Draw, Gate, Scored, Task, bce_among, cross_entropy, no_choice, one_hot, put_accuracy, read, squared,
+        upload,
+    },
 };
 use crate::{
     config::Config,
     data::Split,
     samples::Preparer,
-    synth::{Class, LEVELS, SECONDS, SceneGraph, Shape, Surface, Voice},
-    training::{RunError, Values, bce_with_logits},
+    synth::{AT_ONCE, LEVELS, SECONDS, SceneGraph, Shape, Surface, Voice},
+    training::{RunError, Values},
 };
 
 /// Seconds from one example to the next.
 const HOP: f64 = 0.96;
 /// Seconds that an example hears.
 const LENGTH: f64 = 0.975;
-/// Weights of presence and levels, whose losses are means over many columns, beside the loudest voice's cross-entropies.
+/// Weights of presence and levels, whose losses are means over many columns, beside the ranked voices' cross-entropies.
 const PRESENCE: f64 = 4.0;
 const LEVEL: f64 = 8.0;
 /// Clips whose features fit the probes.
 const PROBE_CLIPS: usize = 400;
+
+/// Timbres, then modulations.
+const ATTRIBUTES: usize = Shape::ALL.len() + Surface::ALL.len();
 
 /// Encoder and heads.
 #[derive(Module, Debug)]
 pub struct AudioLearner<B: Backend> {
     /// What the stage is for.
     pub encoder: Vggish<B>,
-    /// Which classes, timbres and modulations sound.
+    /// Which timbres and modulations sound.
     presence: Linear<B>,
-    /// How loud each class is.
+    /// How loud each of them is.
     level: Linear<B>,
-    /// Timbre, then modulation, of the loudest voice.
-    loudest: Linear<B>,
+    /// Timbre, then modulation, of the loudest voice, then of the next.
+    ranked: Linear<B>,
 }
 
 /// The stage.
@@ -56,7 +64,6 @@ pub struct AudioTask<'a> {
     config: &'a Config,
     preparer: Preparer,
     scenes: Scenes,
-    classes: Vec<Class>,
 }
 
 /// Examples with labels.
@@ -69,55 +76,97 @@ pub struct AudioBatch {
 /// What one example lets hear.
 #[derive(Debug, Clone, PartialEq)]
 struct AudioLabels {
-    /// For each class, timbre and modulation, the share of the example in which it sounds.
+    /// For each timbre and modulation the share of the example in which it sounds.
     presence: Vec<f32>,
-    /// For each class 0 in silence, 1 at the highest level, the other levels between.
+    /// For each of them 0 in silence, 1 at the highest level, the other levels between.
     level: Vec<f32>,
-    /// The loudest voice, where all voices sound (almost) all the time or (almost) never.
-    loudest: Option<Class>,
-    /// Voices that sound.
-    voices: usize,
+    /// 0 for each that never goes with another of a voice that sounds, heard or not; 1 otherwise.
+    choices: Vec<f32>,
+    /// Voices that sound, the loudest first, where all sound (almost) all the time or (almost) never.
+    ranked: Vec<Ranked>,
+}
+
+/// What is to be told of a voice.
+#[derive(Debug, Clone, PartialEq)]
+struct Ranked {
+    /// Timbre and modulation; none for what has no name.
+    columns: [Option<usize>; 2],
+    /// 0 for each timbre and modulation that never goes with its other, 1 otherwise.
+    choices: Vec<f32>,
 }
 
 impl AudioLabels {
     /// Labels of example `i` of a clip.
-    fn new(graph: &SceneGraph, i: usize, classes: &[Class]) -> Self {
+    fn new(graph: &SceneGraph, i: usize) -> Self {
         let start = i as f64 * HOP;
-        let heard = |voice: &Voice| -> f64 {
+        let share = |voice: &Voice| -> f64 {
             let overlap = |[from, to]: &[u32; 2]| {
                 (f64::from(*to).min(start + LENGTH) - f64::from(*from).max(start)).max(0.0)
             };
             voice.intervals.iter().map(overlap).sum::<f64>() / LENGTH
         };
-        let voices = graph.voices();
-        let heard: Vec<(&Voice, f64)> = voices.iter().map(|voice| (voice, heard(voice))).collect();
-        let share = |is: &dyn Fn(Class) -> bool| {
-            let own = heard.iter().filter(|(voice, _)| is(voice.class));
-            own.map(|(_, share)| *share).fold(0.0, f64::max) as f32
-        };
-        let level = |class: &Class| {
-            let own = heard.iter().filter(|(voice, _)| voice.class == *class);
+        let mut heard: Vec<Heard> = graph
+            .voices()
+            .into_iter()
+            .map(|voice| Heard::new(share(&voice), voice))
+            .collect();
+        heard.sort_by(|a, b| b.voice.level_dbfs.total_cmp(&a.voice.level_dbfs));
+        let [mut presence, mut level] = [(); 2].map(|()| vec![0.0f32; ATTRIBUTES]);
+        let mut choices = vec![1.0; ATTRIBUTES];
+        for one in heard.iter().filter(|one| one.share > 0.0) {
             let [most, _, least] = LEVELS;
-            let loudness = |voice: &Voice| 0.5 + 0.5 * (voice.level_dbfs - least) / (most - least);
-            own.map(|(voice, share)| share * loudness(voice))
-                .fold(0.0, f64::max) as f32
-        };
-        let clear = heard.iter().all(|(_, share)| !(0.1..0.9).contains(share));
-        let sounding = || heard.iter().filter(|(_, share)| *share >= 0.9);
-        let loudest = sounding().max_by(|a, b| a.0.level_dbfs.total_cmp(&b.0.level_dbfs));
-        let of_class = classes.iter().map(|class| share(&|other| other == *class));
-        let timbres = Shape::ALL
-            .iter()
-            .map(|shape| share(&|class| class.shape == *shape));
-        let modulations = Surface::ALL
-            .iter()
-            .map(|surface| share(&|class| class.surface == *surface));
-        Self {
-            presence: of_class.chain(timbres).chain(modulations).collect(),
-            level: classes.iter().map(level).collect(),
-            loudest: loudest.filter(|_| clear).map(|(voice, _)| voice.class),
-            voices: sounding().count(),
+            let loudness = 0.5 + 0.5 * (one.voice.level_dbfs - least) / (most - least);
+            let [timbre, modulation] = one.columns;
+            let modulation = modulation.map(|column| Shape::ALL.len() + column);
+            for column in timbre.into_iter().chain(modulation) {
+                presence[column] = presence[column].max(one.share as f32);
+                level[column] = level[column].max((one.share * loudness) as f32);
+            }
+            one.never().for_each(|column| choices[column] = 0.0);
         }
+        let clear = heard.iter().all(|one| !(0.1..0.9).contains(&one.share));
+        let sounding = heard.iter().filter(|one| clear && one.share >= 0.9);
+        Self {
+            presence,
+            level,
+            choices,
+            ranked: sounding.map(Heard::ranked).collect(),
+        }
+    }
+}
+
+/// A voice in an example.
+struct Heard {
+    voice: Voice,
+    /// The share of the example in which it sounds.
+    share: f64,
+    /// Timbre and modulation, but for what has no name.
+    columns: [Option<usize>; 2],
+}
+
+impl Heard {
+    fn new(share: f64, voice: Voice) -> Self {
+        Self {
+            share,
+            columns: class_columns(voice.class, voice.unnamed),
+            voice,
+        }
+    }
+
+    fn ranked(&self) -> Ranked {
+        let mut choices = vec![1.0; ATTRIBUTES];
+        self.never().for_each(|column| choices[column] = 0.0);
+        Ranked {
+            columns: self.columns,
+            choices,
+        }
+    }
+
+    /// Timbres, then modulations, that training never lets hear together with its own.
+    fn never(&self) -> impl Iterator<Item = usize> {
+        let [timbres, modulations] = never_with(self.voice.class, self.voice.unnamed);
+        let modulations = modulations.into_iter().map(|column| Shape::ALL.len() + column);
+        timbres.into_iter().chain(modulations)
     }
 }
 
@@ -131,7 +180,6 @@ impl<'a> AudioTask<'a> {
             config,
             preparer: Preparer::new(config)?,
             scenes,
-            classes: seen_classes(),
         })
     }
 
@@ -140,7 +188,7 @@ impl<'a> AudioTask<'a> {
         let clip = |scene: &&Scene| {
             let seconds = SECONDS as usize;
             let sound = self.preparer.sound_file(&self.scenes.sound(scene), seconds)?;
-            let labels = (0..seconds).map(|i| AudioLabels::new(&scene.graph, i, &self.classes));
+            let labels = (0..seconds).map(|i| AudioLabels::new(&scene.graph, i));
             Ok((sound.values, labels.collect::<Vec<_>>()))
         };
         let clips: Vec<_> = scenes.par_iter().map(clip).collect::<Result<_, RunError>>()?;
@@ -168,14 +216,13 @@ impl<'a> AudioTask<'a> {
             let features = features.as_slice::<f32>().expect("just converted");
             let width = features.len() / labels.len();
             for (row, labels) in features.chunks_exact(width).zip(&labels) {
-                let Some(class) = labels.loudest else { continue };
-                let label = [
-                    index_of(Shape::ALL, &class.shape),
-                    index_of(Surface::ALL, &class.surface),
-                ];
-                for (i, label) in label.into_iter().flatten().enumerate() {
+                let Some(loudest) = labels.ranked.first() else {
+                    continue;
+                };
+                for (i, label) in loudest.columns.into_iter().enumerate() {
+                    let Some(label) = label else { continue };
                     found[i].push(row, label);
-                    if labels.voices == 1 {
+                    if labels.ranked.len() == 1 {
                         found[2 + i].push(row, label);
                     }
                 }
@@ -197,16 +244,15 @@ impl Task for AudioTask<'_> {
         let config = &self.config.model.encoders.audio;
         let encoder = config.init(device);
         let head = |to| LinearConfig::new(config.embedding, to).init(device);
-        let (classes, timbres, modulations) = (self.classes.len(), Shape::ALL.len(), Surface::ALL.len());
         Ok(AudioLearner {
             encoder: if begins {
                 crate::training::load_audio(encoder, &self.config.weights.audio)?
             } else {
                 encoder
             },
-            presence: head(classes + timbres + modulations),
-            level: head(classes),
-            loudest: head(timbres + modulations),
+            presence: head(ATTRIBUTES),
+            level: head(ATTRIBUTES),
+            ranked: head(AT_ONCE * ATTRIBUTES),
         })
     }
 
@@ -233,30 +279,42 @@ impl Task for AudioTask<'_> {
             let columns = all.len() / n;
             upload::<B, 2>(all, [n, columns], device)
         };
-        let presence = module.presence.forward(heard.clone());
-        let presence = bce_with_logits(presence, target(|labels| &labels.presence));
-        let level = squared(
-            module.level.forward(heard.clone()),
-            target(|labels| &labels.level),
+        let presence = bce_among(
+            module.presence.forward(heard.clone()),
+            target(|labels| &labels.presence),
+            target(|labels| &labels.choices),
         );
-        let logits = module.loudest.forward(heard);
-        let timbres = Shape::ALL.len();
+        let choices = target(|labels| &labels.choices);
+        let level = squared(
+            module.level.forward(heard.clone()) + no_choice(choices.clone()),
+            target(|labels| &labels.level) * choices,
+        );
+        let ranked = module.ranked.forward(heard);
         let mut values = Values::default();
-        let mut loudest = |name, from: usize, count: usize, label: &dyn Fn(Class) -> Option<usize>| {
-            let labels: Vec<_> = labels
+        let mut loss = presence.clone() * PRESENCE + level.clone() * LEVEL;
+        let names = [["timbre", "modulation"], ["timbre_2", "modulation_2"]];
+        for (rank, names) in names.into_iter().enumerate() {
+            let choices: Vec<f32> = labels
                 .iter()
-                .map(|labels| labels.loudest.and_then(label))
+                .flat_map(|labels| match labels.ranked.get(rank) {
+                    Some(voice) => voice.choices.clone(),
+                    None => vec![1.0; ATTRIBUTES],
+                })
                 .collect();
-            let logits = logits.clone().narrow(1, from, count);
-            let shares = upload::<B, 2>(one_hot(&labels, count), [n, count], device);
-            put_accuracy(&mut values, name, logits.clone(), &labels);
-            cross_entropy(logits, shares.clone(), shares.sum_dim(1))
-        };
-        let timbre = loudest("timbre", 0, timbres, &|class| index_of(Shape::ALL, &class.shape));
-        let modulation = loudest("modulation", timbres, Surface::ALL.len(), &|class| {
-            index_of(Surface::ALL, &class.surface)
-        });
-        let loss = presence.clone() * PRESENCE + level.clone() * LEVEL + timbre + modulation;
+            let choices = no_choice(upload::<B, 2>(choices, [n, ATTRIBUTES], device));
+            let mut from = 0;
+            for (a, name) in names.into_iter().enumerate() {
+                let count = [Shape::ALL.len(), Surface::ALL.len()][a];
+                let own = |labels: &AudioLabels| labels.ranked.get(rank).and_then(|voice| voice.columns[a]);
+                let labels: Vec<_> = labels.iter().map(own).collect();
+                let logits = ranked.clone().narrow(1, rank * ATTRIBUTES + from, count);
+                put_accuracy(&mut values, name, logits.clone(), &labels);
+                let shares = upload::<B, 2>(one_hot(&labels, count), [n, count], device);
+                let among = logits + choices.clone().narrow(1, from, count);
+                loss = loss + cross_entropy(among, shares.clone(), shares.sum_dim(1));
+                from += count;
+            }
+        }
         let [total, presence, level] = read([loss.clone(), presence, level]);
         for (name, value) in [("loss", total), ("presence", presence), ("level", level)] {
             values.put(name, value, n as f64);
@@ -289,18 +347,6 @@ impl Task for AudioTask<'_> {
     }
 }
 
-/// Classes that training scenes show: there are columns for them alone, so that nothing is learned of the others.
-pub(super) fn seen_classes() -> Vec<Class> {
-    let all = Shape::ALL.iter().flat_map(|shape| {
-        let class = |surface: &Surface| Class {
-            shape: *shape,
-            surface: *surface,
-        };
-        Surface::ALL.iter().map(class)
-    });
-    all.filter(|class| !class.is_held_out()).collect()
-}
-
 fn embed<B: Backend>(
     encoder: &Vggish<B>,
     log_mel: Vec<f32>,
@@ -316,7 +362,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Source,
-        synth::{SoundGraph, SynthConfig, scenes},
+        synth::{Attribute, Class, SoundGraph, SynthConfig, Unnamed, scenes},
     };
 
     fn graph() -> SceneGraph {
@@ -331,43 +377,78 @@ mod tests {
         scenes(&config).unwrap().remove(0)
     }
 
-    #[test]
-    fn labels_are_what_the_voices_do_in_the_example() {
-        let classes = seen_classes();
-        assert_eq!(classes.len(), 18);
-        let voice = |class: usize, level_dbfs, interval| SoundGraph {
+    fn voice(class: Class, level_dbfs: f64, interval: [u32; 2]) -> SoundGraph {
+        SoundGraph {
             voice: Voice {
-                class: classes[class],
+                class,
+                unnamed: None,
                 level_dbfs,
                 pitch_hz: 300.0,
                 intervals: vec![interval],
             },
             object: None,
-        };
-        let graph = SceneGraph {
-            sounds: vec![voice(0, -28.0, [0, 4]), voice(7, -12.0, [2, 10])],
-            ..graph()
-        };
-        let labels = |i| AudioLabels::new(&graph, i, &classes);
+        }
+    }
+
+    fn labels(sounds: &[SoundGraph], i: usize) -> AudioLabels {
+        let sounds = sounds.to_vec();
+        AudioLabels::new(&SceneGraph { sounds, ..graph() }, i)
+    }
+
+    const SQUARE: Class = Class {
+        shape: Shape::Square,
+        surface: Surface::Checker,
+    };
+    const DISC: Class = Class {
+        shape: Shape::Disc,
+        surface: Surface::Plain,
+    };
+
+    #[test]
+    fn labels_are_what_the_voices_do_in_the_example() {
+        let sounds = [voice(SQUARE, -28.0, [0, 4]), voice(DISC, -12.0, [2, 10])];
+        let columns =
+            |labels: &AudioLabels| -> Vec<_> { labels.ranked.iter().map(|voice| voice.columns).collect() };
+        let (square, disc) = ([Some(1), Some(3)], [Some(0), Some(0)]);
         // 0 to 0.975 s: the first voice alone, at the lowest level.
-        let first = labels(0);
-        assert_eq!((first.loudest, first.voices), (Some(classes[0]), 1));
-        assert_eq!(
-            (first.presence[0], first.level[0], first.level[7]),
-            (1.0, 0.5, 0.0)
-        );
-        let timbre = 18 + index_of(Shape::ALL, &classes[0].shape).unwrap();
-        let modulation = 24 + index_of(Surface::ALL, &classes[0].surface).unwrap();
-        assert_eq!((first.presence[timbre], first.presence[modulation]), (1.0, 1.0));
-        assert_eq!(first.presence.iter().sum::<f32>(), 3.0);
+        let first = labels(&sounds, 0);
+        assert_eq!(columns(&first), [square]);
+        assert_eq!(first.presence, [0., 1., 0., 0., 0., 0., 0., 0., 0., 1.]);
+        assert_eq!(first.level, [0., 0.5, 0., 0., 0., 0., 0., 0., 0., 0.5]);
         // 1.92 to 2.895 s: both, the second louder.
-        let third = labels(2);
-        assert_eq!((third.loudest, third.voices), (Some(classes[7]), 2));
-        assert!((third.level[7] - 0.895 / 0.975).abs() < 1e-6);
+        let third = labels(&sounds, 2);
+        assert_eq!(columns(&third), [disc, square]);
+        assert!((third.level[0] - 0.895 / 0.975).abs() < 1e-6);
         // 3.84 to 4.815 s: the first ends in it, so it is not clear.
-        let fifth = labels(4);
-        assert_eq!(fifth.loudest, None);
-        assert!((fifth.presence[0] - 0.16 / 0.975).abs() < 1e-6);
+        let fifth = labels(&sounds, 4);
+        assert_eq!(columns(&fifth), [[None; 2]; 0]);
+        assert!((fifth.presence[1] - 0.16 / 0.975).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_never_goes_together_is_no_choice_and_what_has_no_name_no_label() {
+        let never = |columns: &[usize]| -> Vec<f32> {
+            let choice = |column| f32::from(u8::from(!columns.contains(&column)));
+            (0..ATTRIBUTES).map(choice).collect()
+        };
+        // Held out: checkered discs and stars, dotted squares, plain rings. The disc begins within the example.
+        let both = labels(&[voice(SQUARE, -12.0, [0, 10]), voice(DISC, -20.0, [4, 10])], 4);
+        assert_eq!(both.choices, never(&[0, 3, 4, 6 + 2, 6 + 3]));
+        assert!((both.presence[0] - 0.815 / 0.975).abs() < 1e-6);
+        let both = labels(&[voice(SQUARE, -12.0, [0, 10]), voice(DISC, -20.0, [4, 10])], 6);
+        assert_eq!(both.ranked[0].choices, never(&[0, 3, 6 + 2]));
+        assert_eq!(both.ranked[1].choices, never(&[4, 6 + 3]));
+
+        let mut sound = voice(SQUARE, -12.0, [0, 10]);
+        sound.voice.unnamed = Some(Unnamed {
+            attribute: Attribute::Surface,
+            seed: 0,
+        });
+        let one = labels(&[sound], 4);
+        assert_eq!(one.presence, never(&[0, 2, 3, 4, 5, 6, 7, 8, 9]));
+        assert_eq!(one.presence, one.level);
+        assert_eq!(one.ranked[0].columns, [Some(1), None]);
+        assert_eq!(one.ranked[0].choices, never(&[6 + 2]));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! weights that `[weights]` of a training's config takes.
 
 mod audio;
+mod classes;
 mod patches;
 mod probe;
 mod run;

@@ -5,9 +5,12 @@ use image::{RgbImage, imageops};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::task::{cross_entropy, index_of, put_accuracy, upload};
+use super::{
+    classes::{class_columns, never_with},
+    task::{cross_entropy, index_of, no_choice, put_accuracy, upload},
+};
 use crate::{
-    synth::{Blotches, Colour, Item, SceneGraph, Shape, Surface, repaint},
+    synth::{Colour, Item, ObjectGraph, SceneGraph, Shape, Surface},
     training::Values,
 };
 
@@ -19,6 +22,8 @@ pub const ATTRIBUTES: [(&str, usize); 3] = [
 ];
 /// Columns of a head that names them.
 pub const PATCH_VALUES: usize = ATTRIBUTES[0].1 + ATTRIBUTES[1].1 + ATTRIBUTES[2].1 + ATTRIBUTES.len();
+/// The first column of surfaces.
+const SURFACES: usize = ATTRIBUTES[0].1 + 1;
 /// Weight of a patch without objects; what objects cover of it comes on top.
 const BACKGROUND: f32 = 0.1;
 /// Share of an object that must be seen for it to count as shown.
@@ -26,19 +31,13 @@ const VISIBLE: f64 = 0.5;
 /// The smallest side of what training cuts out of a frame, as a share of the frame's.
 const CUT: f64 = 0.7;
 
-/// Share of the frames that training looks at in which each object has a pattern of no surface with a probability of a half.
-const REPAINTED: f64 = 0.5;
-
 /// How a frame is looked at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct View {
     /// Which axes are mirrored (x, y).
     pub flip: [bool; 2],
     /// What is cut out of the mirrored frame, if not all: left, top, width and height, as shares of the frame's.
     pub cut: Option<[f64; 4]>,
-    /// What some objects have instead of their surfaces: shapes are to be told whatever covers them, as some combinations are
-    /// never shown. Patches of such objects have no label of a surface.
-    pub blotches: Vec<Option<Blotches>>,
 }
 
 /// The patches that a frame is seen as.
@@ -55,6 +54,9 @@ pub struct Grid {
 pub struct PatchLabels {
     /// For each patch and attribute the shares of its values, the background's last.
     pub shares: Vec<f32>,
+    /// For each patch and value 0 where it is no choice, 1 otherwise: what training never shows together (a disc, where
+    /// there are checks) is not to be learned as what cannot be.
+    pub choices: Vec<f32>,
     /// For each patch how much it counts.
     pub weights: Vec<f32>,
     /// Objects that are shown.
@@ -68,46 +70,24 @@ pub struct Shown {
     pub item: Item,
     /// The patch that it covers most.
     pub patch: usize,
-    /// Columns of its attributes; none for one that cannot be seen.
+    /// Columns of its attributes; none for one without a name.
     pub columns: [Option<usize>; 3],
 }
 
-/// The columns of an item's attributes, but for a `hidden` surface.
-fn seen_columns(item: &Item, hidden: bool) -> [Option<usize>; 3] {
-    let surface = index_of(Surface::ALL, &item.class.surface);
-    [
-        index_of(Shape::ALL, &item.class.shape),
-        surface.filter(|_| !hidden),
-        index_of(Colour::ALL, &item.colour),
-    ]
+/// The columns of an object's attributes, but for one that has no name.
+fn named_columns(object: &ObjectGraph) -> [Option<usize>; 3] {
+    let [shape, surface] = class_columns(object.item.class, object.unnamed);
+    [shape, surface, index_of(Colour::ALL, &object.item.colour)]
 }
 
 impl View {
-    /// Mirrored or not, of any part of the frame that is large enough, and [`repainted`](Self::repainted).
-    pub fn draw(objects: usize, rng: &mut ChaCha8Rng) -> Self {
+    /// Mirrored or not, of any part of the frame that is large enough.
+    pub fn draw(rng: &mut ChaCha8Rng) -> Self {
         let flip = std::array::from_fn(|_| rng.random_bool(0.5));
         let [w, h] = std::array::from_fn(|_| rng.random_range(CUT..=1.0));
         let [left, top] = [w, h].map(|side| rng.random_range(0.0..=1.0 - side));
-        Self {
-            flip,
-            cut: Some([left, top, w, h]),
-            ..Self::repainted(objects, rng)
-        }
-    }
-
-    /// The whole frame, with some of its `objects` painted anew, or none.
-    pub fn repainted(objects: usize, rng: &mut ChaCha8Rng) -> Self {
-        let some = rng.random_bool(REPAINTED);
-        let blotches = (0..objects).map(|_| (some && rng.random_bool(0.5)).then(|| Blotches::draw(rng)));
-        Self {
-            blotches: blotches.collect(),
-            ..Self::default()
-        }
-    }
-
-    /// Whether object `i` has blotches instead of its surface.
-    fn hides(&self, i: usize) -> bool {
-        self.blotches.get(i).is_some_and(Option::is_some)
+        let cut = Some([left, top, w, h]);
+        Self { flip, cut }
     }
 
     /// What is cut out in pixels: left, top, width, height.
@@ -119,9 +99,8 @@ impl View {
         [left, top, side(w, width, left), side(h, height, top)]
     }
 
-    /// Frame `t` as it is seen so.
-    pub fn of(&self, mut frame: RgbImage, graph: &SceneGraph, t: u32) -> RgbImage {
-        repaint(&mut frame, graph, t, &self.blotches);
+    /// A frame as it is seen so.
+    pub fn of(&self, mut frame: RgbImage) -> RgbImage {
         if self.flip[0] {
             imageops::flip_horizontal_in_place(&mut frame);
         }
@@ -144,13 +123,23 @@ impl PatchLabels {
             shares: coverage,
             inside,
         } = Coverage::new(graph, t, view, grid);
-        let columns: Vec<_> = (0..coverage.len())
-            .map(|i| seen_columns(&graph.objects[i].item, view.hides(i)))
-            .collect();
+        let columns: Vec<_> = graph.objects.iter().map(named_columns).collect();
+        let never = graph.objects.iter().map(|object| {
+            let [shapes, surfaces] = never_with(object.item.class, object.unnamed);
+            let surfaces = surfaces.into_iter().map(|column| SURFACES + column);
+            shapes.into_iter().chain(surfaces).collect::<Vec<_>>()
+        });
+        let never: Vec<_> = never.collect();
         let patches = grid.side * grid.side;
         let mut shares = vec![0.0; patches * PATCH_VALUES];
+        let mut choices = vec![1.0; patches * PATCH_VALUES];
         let mut weights = vec![BACKGROUND; patches];
-        for (p, row) in shares.chunks_exact_mut(PATCH_VALUES).enumerate() {
+        let rows = shares.chunks_exact_mut(PATCH_VALUES);
+        for (p, (row, choices)) in rows.zip(choices.chunks_exact_mut(PATCH_VALUES)).enumerate() {
+            let here = never.iter().zip(&coverage).filter(|(_, share)| share[p] > 0.0);
+            for column in here.flat_map(|(columns, _)| columns) {
+                choices[*column] = 0.0;
+            }
             let covered: f32 = coverage.iter().map(|object| object[p]).sum();
             weights[p] += covered;
             let mut from = 0;
@@ -161,7 +150,7 @@ impl PatchLabels {
                     }
                 }
                 row[from + count] = 1.0 - covered;
-                // Background is no name for the rest of a patch whose pattern has none.
+                // Background is no name for the rest of a patch where something has none.
                 let unnamed = |(columns, share): (&[Option<usize>; 3], &Vec<f32>)| {
                     columns[a].is_none() && share[p] > 0.0
                 };
@@ -170,6 +159,9 @@ impl PatchLabels {
                 }
                 from += count + 1;
             }
+            // What another object brings to the patch is a choice nevertheless.
+            let there = choices.iter_mut().zip(row).filter(|(_, share)| **share > 0.0);
+            there.for_each(|(choice, _)| *choice = 1.0);
         }
         let visible = |i: usize| {
             let frame = graph.objects[i].frames.get(t as usize);
@@ -189,6 +181,7 @@ impl PatchLabels {
             .collect();
         Self {
             shares,
+            choices,
             weights,
             objects,
         }
@@ -213,6 +206,7 @@ pub fn patch_loss<B: Backend>(
         upload::<B, 2>(values.collect(), [rows, columns], &device)
     };
     let shares = all(|labels| &labels.shares, PATCH_VALUES);
+    let choices = all(|labels| &labels.choices, PATCH_VALUES);
     let weights = all(|labels| &labels.weights, 1);
     let mut most: Vec<[Option<usize>; 3]> = vec![[None; 3]; rows];
     for (frame, labels) in labels.iter().enumerate() {
@@ -223,7 +217,8 @@ pub fn patch_loss<B: Backend>(
     let (mut from, mut loss) = (0, Tensor::zeros([1], &device));
     for (a, (name, count)) in ATTRIBUTES.into_iter().enumerate() {
         let part = |x: &Tensor<B, 2>| x.clone().narrow(1, from, count + 1);
-        loss = loss + cross_entropy(part(&logits), part(&shares), weights.clone());
+        let among = part(&logits) + no_choice(part(&choices));
+        loss = loss + cross_entropy(among, part(&shares), weights.clone());
         let most: Vec<_> = most.iter().map(|columns| columns[a]).collect();
         put_accuracy(values, name, part(&logits), &most);
         from += count + 1;

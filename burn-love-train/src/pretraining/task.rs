@@ -10,8 +10,11 @@ use serde::Serialize;
 
 use crate::{
     data::Split,
-    training::{RunError, Values},
+    training::{RunError, Values, bce_with_logits},
 };
+
+/// Distance below all other logits; f16 has room for it.
+const NO_CHOICE: f64 = 1e4;
 
 /// What a batch is drawn for: where it comes from, and how far the training has come.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +117,26 @@ pub(super) fn read<B: Backend, const N: usize>(scalars: [Tensor<B, 1>; N]) -> [f
     let all = Tensor::cat(scalars.map(Tensor::detach).to_vec(), 0);
     let all = all.into_data().convert::<f64>();
     std::array::from_fn(|i| all.as_slice::<f64>().expect("just converted")[i])
+}
+
+/// What is added to logits of values that are no choice (0; 1 for those that are), so that no loss pulls at them.
+///
+/// # Shapes
+/// - `choices`, output: `[N, C]`
+pub(super) fn no_choice<B: Backend>(choices: Tensor<B, 2>) -> Tensor<B, 2> {
+    (choices - 1.0) * NO_CHOICE
+}
+
+/// [`bce_with_logits`] of the values that are choices.
+///
+/// # Shapes
+/// - `logits`, `labels`, `choices`: `[N, C]`; output: `[1]`
+pub(super) fn bce_among<B: Backend>(
+    logits: Tensor<B, 2>,
+    labels: Tensor<B, 2>,
+    choices: Tensor<B, 2>,
+) -> Tensor<B, 1> {
+    bce_with_logits(logits + no_choice(choices.clone()), labels * choices)
 }
 
 /// Cross-entropy with shares of classes: a mean over rows, weighted.

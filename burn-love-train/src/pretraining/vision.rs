@@ -13,18 +13,18 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{
-    audio::seen_classes,
+    classes::{never_with, seen_classes},
     patches::{ATTRIBUTES, Grid, PATCH_VALUES, PatchLabels, Shown, View, patch_loss},
     probe::{Labelled, probe},
     scenes::{Scene, Scenes},
-    task::{Draw, Gate, Scored, Task, read, upload},
+    task::{Draw, Gate, Scored, Task, bce_among, read, upload},
 };
 use crate::{
     config::Config,
     data::Split,
     samples::Preparer,
     synth::{Class, Colour, SECONDS, SceneGraph, Shape, Surface},
-    training::{RunError, Values, bce_with_logits},
+    training::{RunError, Values},
 };
 
 /// Weight of the labels of whole frames.
@@ -64,8 +64,10 @@ pub struct VisionBatch {
 struct FrameLabels {
     /// What covers each patch.
     patches: PatchLabels,
-    /// 1 for each class, shape, surface and colour that is shown; what was painted anew shows no class and no surface.
+    /// 1 for each class, shape, surface and colour that is shown; what has a part without a name shows no class.
     shown: Vec<f32>,
+    /// 0 for each shape and surface that never goes with another of an object of the scene, shown or not; 1 otherwise.
+    choices: Vec<f32>,
 }
 
 impl FrameLabels {
@@ -73,22 +75,32 @@ impl FrameLabels {
     fn new(graph: &SceneGraph, t: u32, view: &View, grid: Grid, classes: &[Class]) -> Self {
         let patches = PatchLabels::new(graph, t, view, grid);
         let is = |test: &dyn Fn(&Shown) -> bool| f32::from(u8::from(patches.objects.iter().any(test)));
-        let has_surface = |object: &Shown| object.columns[1].is_some();
+        let named = |object: &Shown| object.columns.iter().all(Option::is_some);
         let of_class = classes
             .iter()
-            .map(|class| is(&|object| object.item.class == *class && has_surface(object)));
-        let shapes = Shape::ALL
+            .map(|class| is(&|object| object.item.class == *class && named(object)));
+        let columns = ATTRIBUTES
             .iter()
-            .map(|shape| is(&|object| object.item.class.shape == *shape));
-        let surfaces = Surface::ALL
-            .iter()
-            .map(|surface| is(&|object| object.item.class.surface == *surface && has_surface(object)));
-        let colours = Colour::ALL
-            .iter()
-            .map(|colour| is(&|object| object.item.colour == *colour));
+            .enumerate()
+            .flat_map(|(a, (_, count))| (0..*count).map(move |column| (a, column)));
+        let of_attributes = columns.map(|(a, column)| is(&|object| object.columns[a] == Some(column)));
+        let shown: Vec<f32> = of_class.chain(of_attributes).collect();
+        let mut choices = vec![1.0; shown.len()];
+        for object in &graph.objects {
+            let [shapes, surfaces] = never_with(object.item.class, object.unnamed);
+            let surfaces = surfaces.into_iter().map(|column| Shape::ALL.len() + column);
+            for column in shapes
+                .into_iter()
+                .chain(surfaces)
+                .map(|column| classes.len() + column)
+            {
+                choices[column] = 0.0;
+            }
+        }
         Self {
-            shown: of_class.chain(shapes).chain(surfaces).chain(colours).collect(),
             patches,
+            shown,
+            choices,
         }
     }
 }
@@ -119,7 +131,7 @@ impl<'a> VisionTask<'a> {
     fn read(&self, frames: &[(&Scene, u32, View)]) -> Result<VisionBatch, RunError> {
         let grid = grid(&self.config.model.encoders.vision);
         let one = |(scene, t, view): &(&Scene, u32, View)| {
-            let frame = view.of(self.scenes.frame(scene, *t as usize)?, &scene.graph, *t);
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
             let labels = FrameLabels::new(&scene.graph, *t, view, grid, &self.classes);
             Ok((self.preparer.vit_pixels(&[frame]), labels))
         };
@@ -201,7 +213,7 @@ impl Task for VisionTask<'_> {
         let mut frame = || {
             let (scene, t) = (scenes.choose(rng)?, rng.random_range(0..SECONDS));
             let view = match draw.split {
-                Split::Train => View::draw(scene.graph.objects.len(), rng),
+                Split::Train => View::draw(rng),
                 _ => View::default(),
             };
             Some((scene, t, view))
@@ -223,15 +235,16 @@ impl Task for VisionTask<'_> {
         let features = self.see(&module.encoder, pixels, n, device);
         let [_, p, d] = features.patches.dims();
         let logits = module.patch.forward(features.patches.reshape([n * p, d]));
-        let (patches, shown): (Vec<_>, Vec<_>) = labels
-            .into_iter()
-            .map(|labels| (labels.patches, labels.shown))
-            .unzip();
+        let all = |of: fn(&FrameLabels) -> &[f32]| {
+            let values: Vec<f32> = labels.iter().flat_map(|labels| of(labels)).copied().collect();
+            let columns = values.len() / n;
+            upload::<B, 2>(values, [n, columns], device)
+        };
+        let (shown, choices) = (all(|labels| &labels.shown), all(|labels| &labels.choices));
+        let patches: Vec<_> = labels.into_iter().map(|labels| labels.patches).collect();
         let mut values = Values::default();
         let patch = patch_loss(&mut values, logits, &patches);
-        let logits = module.frame.forward(features.cls);
-        let dims = logits.dims();
-        let frame = bce_with_logits(logits, upload(shown.concat(), dims, device));
+        let frame = bce_among(module.frame.forward(features.cls), shown, choices);
         let loss = patch.clone() + frame.clone() * FRAME;
         let [total, patch, frame] = read([loss.clone(), patch, frame]);
         for (name, value) in [("loss", total), ("patches", patch), ("frame", frame)] {
@@ -265,10 +278,9 @@ impl Task for VisionTask<'_> {
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
-    use rand::SeedableRng;
 
     use super::*;
-    use crate::synth::{Blotches, SynthConfig, scenes};
+    use crate::synth::{Attribute, Item, SynthConfig, Unnamed, scenes};
 
     fn graphs() -> Vec<SceneGraph> {
         let config = SynthConfig {
@@ -371,79 +383,71 @@ mod tests {
             flip: [true, false],
             ..half
         }
-        .of(frame, graph, 0);
+        .of(frame);
         assert_eq!((seen.dimensions(), seen.get_pixel(0, 3).0), ((4, 4), [3, 3, 0]));
     }
 
     #[test]
-    fn an_object_painted_anew_keeps_its_labels_but_for_the_surface() {
+    fn what_has_no_name_has_no_label_and_what_never_goes_together_is_no_choice() {
         let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
-        let graphs = graphs();
+        let mut graph = graphs().remove(0);
         let t = 3;
-        let (graph, i) = graphs
+        let labels = |graph: &SceneGraph| FrameLabels::new(graph, t, &View::default(), grid, &classes);
+        let shapes = Shape::ALL.len();
+        let columns = [0..shapes + 1, shapes + 1..shapes + Surface::ALL.len() + 2];
+        let plain = labels(&graph);
+        let shown = plain.patches.objects[0].clone();
+        let class = classes
             .iter()
-            .find_map(|graph| {
-                let large = |i: &usize| graph.objects[*i].frames[t].visibility > 0.9;
-                Some((graph, (1..graph.objects.len()).find(large)?))
-            })
+            .position(|class| *class == shown.item.class)
             .unwrap();
-        let only = |i: usize, rng: &mut ChaCha8Rng| View {
-            blotches: (0..graph.objects.len())
-                .map(|j| (j == i).then(|| Blotches::draw(rng)))
-                .collect(),
-            ..View::default()
-        };
-        let rng = &mut ChaCha8Rng::seed_from_u64(3);
-        let blank = RgbImage::new(graph.width, graph.height);
-        let before = only(0, rng).of(blank, graph, t as u32);
-        let view = only(i, rng);
-        let after = view.of(before.clone(), graph, t as u32);
-        let mut changed = [[0.0; 2]; 2]; // elsewhere and on the object: pixels, and those that changed
-        for ((owner, a), b) in graph
-            .owners(t as u32)
-            .into_iter()
-            .zip(before.pixels())
-            .zip(after.pixels())
-        {
-            let of = &mut changed[usize::from(owner == Some(i))];
-            of[0] += 1.0;
-            of[1] += f64::from(u8::from(a.0.iter().zip(&b.0).any(|(a, b)| a.abs_diff(*b) > 12)));
-        }
-        let [elsewhere, there] = changed.map(|[all, changed]| changed / all);
-        assert!(elsewhere < 0.01 && there > 0.2, "{elsewhere} {there}");
-
-        let [plain, hidden] =
-            [&View::default(), &view].map(|view| FrameLabels::new(graph, t as u32, view, grid, &classes));
-        let surfaces = Shape::ALL.len() + 1..Shape::ALL.len() + 1 + Surface::ALL.len();
-        let rows = |labels: &FrameLabels| labels.patches.shares.clone();
-        let values = surfaces.len() + 1;
-        let mut unnamed = 0.0;
-        for (plain, hidden) in rows(&plain)
-            .chunks_exact(PATCH_VALUES)
-            .zip(rows(&hidden).chunks_exact(PATCH_VALUES))
-        {
-            let [before, after] = [plain, hidden].map(|row| &row[surfaces.start..][..values]);
-            if after.iter().all(|share| *share == 0.0) {
-                unnamed += 1.0;
-            } else {
-                assert_eq!(before, after);
-            }
-            assert_eq!(plain[..surfaces.start], hidden[..surfaces.start]);
-            assert_eq!(
-                plain[surfaces.start + values..],
-                hidden[surfaces.start + values..]
-            );
-        }
-        let area = graph.objects[i].frames[t].area * (grid.side * grid.side) as f64;
-        assert!((area..4.0 * area + 8.0).contains(&unnamed), "{unnamed} {area}");
-        let shown = |labels: &FrameLabels| {
-            labels
+        let row = |of: &[f32]| of[shown.patch * PATCH_VALUES..][..PATCH_VALUES].to_vec();
+        let before = row(&plain.patches.shares);
+        let i = graph
+            .objects
+            .iter()
+            .position(|object| object.item == shown.item)
+            .unwrap();
+        for (a, attribute) in [Attribute::Shape, Attribute::Surface].into_iter().enumerate() {
+            graph.objects[i].unnamed = Some(Unnamed { attribute, seed: 1 });
+            let hidden = labels(&graph);
+            let now = hidden
                 .patches
                 .objects
                 .iter()
-                .filter(|x| x.columns[1].is_some())
-                .count()
+                .find(|object| object.item == shown.item);
+            let now = now.unwrap();
+            let mut expected = shown.columns;
+            expected[a] = None;
+            assert_eq!(now.columns, expected);
+            assert_eq!((plain.shown[class], hidden.shown[class]), (1.0, 0.0));
+            let here = hidden.patches.shares[now.patch * PATCH_VALUES..][..PATCH_VALUES].to_vec();
+            assert!(here[columns[a].clone()].iter().all(|share| *share == 0.0));
+            assert!(here[columns[1 - a].clone()].iter().any(|share| *share > 0.1));
+        }
+
+        // Choices: all but what is held out together with what is there and is not there itself.
+        let never = |objects: &[&Item]| {
+            let mut choices = vec![1.0; PATCH_VALUES];
+            for item in objects {
+                let [never_shapes, never_surfaces] = never_with(item.class, None);
+                never_shapes.iter().for_each(|column| choices[*column] = 0.0);
+                never_surfaces
+                    .iter()
+                    .for_each(|column| choices[columns[1].start + column] = 0.0);
+            }
+            choices
         };
-        assert_eq!(shown(&hidden) + 1, shown(&plain));
+        graph.objects[i].unnamed = None;
+        let alone = before[shown.columns[0].unwrap()] > 0.99;
+        assert!(alone, "the patch in the middle of the first object is its own");
+        assert!(never(&[&shown.item]).contains(&0.0));
+        assert_eq!(row(&plain.patches.choices), never(&[&shown.item]));
+        let items: Vec<&Item> = graph.objects.iter().map(|object| &object.item).collect();
+        let mut all = never(&items);
+        all.remove(columns[1].end - 1);
+        all.remove(shapes);
+        assert_eq!(plain.choices[..classes.len()], vec![1.0; classes.len()]);
+        assert_eq!(plain.choices[classes.len()..], all[..all.len() - 1]);
     }
 }

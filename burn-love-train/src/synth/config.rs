@@ -39,6 +39,9 @@ pub struct SynthConfig {
     /// Whether a tenth of the expressions is about the order of sounds ("the first sounding object"), which a model
     /// without positions on its audio tokens cannot tell.
     pub order_expressions: bool,
+    /// Of a hundred objects of the train split that can lose the name of their shape or surface, as no expression states it
+    /// and the other one tells which sound is theirs, how many have a look without a name, and a sound to match.
+    pub unnamed_percent: u32,
 }
 
 impl Default for SynthConfig {
@@ -54,6 +57,7 @@ impl Default for SynthConfig {
             height: 128,
             expressions_per_clip: 4,
             order_expressions: false,
+            unnamed_percent: 0,
         }
     }
 }
@@ -106,6 +110,7 @@ impl SynthConfig {
             1,
             MOST_EXPRESSIONS,
         )?;
+        within("unnamed_percent", self.unnamed_percent as usize, 0, 100)?;
         // Objects of 3 % and more must fit beside each other.
         let (wide, high) = (self.width, self.height);
         if wide > 3 * high || high > 2 * wide {

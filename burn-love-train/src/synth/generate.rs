@@ -17,15 +17,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     SynthConfig, SynthError, SynthSummary,
-    class::Shape,
     compose::{ClipDraft, UnitDraft, compose},
     graph::{ObjectGraph, RowGraph, RowKind, SceneGraph, SoundGraph},
     motion::random_paths,
     paint, plan,
     plan::{NullCause, Unit, UnitPlan},
     raster::visibility,
-    scene::{Classes, SECONDS},
-    sound,
+    scene::{Classes, SECONDS, Voice},
+    sound, unnamed,
 };
 use crate::data::Split;
 
@@ -144,18 +143,30 @@ fn unit_graphs(config: &SynthConfig, split: Split, plan: &UnitPlan) -> Result<Un
             plan.cast.objects, plan.cast.sounding
         ),
     })?;
-    let shapes: Vec<Shape> = draft.items.iter().map(|item| item.class.shape).collect();
-    let paths = random_paths(&shapes, config.width, config.height, &mut rng);
-    let seen = visibility(&shapes, &paths, config.width, config.height);
+    let percent = if split == Split::Train {
+        config.unnamed_percent
+    } else {
+        0
+    };
+    let of_items = &mut seeded(config.seed, split, "unnamed", plan.first_clip);
+    let unnamed = unnamed::draw(&draft, percent, of_items);
+    let outlines = draft.items.iter().zip(&unnamed);
+    let outlines: Vec<_> = outlines
+        .map(|(item, unnamed)| unnamed::outline(item, *unnamed))
+        .collect();
+    let paths = random_paths(&outlines, config.width, config.height, &mut rng);
+    let seen = visibility(&outlines, &paths, config.width, config.height);
     let objects: Vec<ObjectGraph> = draft
         .items
         .iter()
+        .zip(unnamed)
         .zip(paths)
         .zip(seen)
         .zip(1..)
-        .map(|(((item, motion), frames), id)| ObjectGraph {
+        .map(|((((item, unnamed), motion), frames), id)| ObjectGraph {
             id,
             item: *item,
+            unnamed,
             motion,
             frames,
         })
@@ -217,12 +228,7 @@ fn clip_graphs(
             .filter(|(_, row)| row.null == null)
             .map(row)
             .collect();
-        let owner = |class| {
-            objects
-                .iter()
-                .find(|object| object.item.class == class)
-                .map(|object| object.id)
-        };
+        let owner = |class| objects.iter().find(|object| object.item.class == class);
         (!rows.is_empty()).then(|| SceneGraph {
             key: key.clone(),
             vid: vid.clone(),
@@ -233,9 +239,16 @@ fn clip_graphs(
             sounds: clip
                 .voices
                 .iter()
-                .map(|voice| SoundGraph {
-                    voice: voice.clone(),
-                    object: owner(voice.class),
+                .map(|voice| {
+                    let owner = owner(voice.class);
+                    let unnamed = owner.and_then(|object| object.unnamed);
+                    SoundGraph {
+                        voice: Voice {
+                            unnamed,
+                            ..voice.clone()
+                        },
+                        object: owner.map(|object| object.id),
+                    }
                 })
                 .collect(),
             twin: if null.is_none() { twin.clone() } else { None },

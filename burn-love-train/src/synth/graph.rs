@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{Colour, Shape},
+    class::Colour,
     language::{Kind, Meaning},
     motion::Path,
     plan::NullCause,
     raster,
     scene::{Item, Voice},
+    unnamed::{Unnamed, outline},
 };
 use crate::data::Split;
 
@@ -49,6 +50,9 @@ pub struct ObjectGraph {
     /// Shape, surface and colour.
     #[serde(flatten)]
     pub item: Item,
+    /// What it has instead of its shape or its surface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<Unnamed>,
     /// Where it goes.
     pub motion: Path,
     /// What is seen of it in each frame.
@@ -145,13 +149,13 @@ impl SceneGraph {
 
     /// The index of the uppermost object at each pixel of frame `t`, row by row: the masks of all objects.
     pub fn owners(&self, t: u32) -> Vec<Option<usize>> {
-        let shapes: Vec<Shape> = self
+        let outlines = self
             .objects
             .iter()
-            .map(|object| object.item.class.shape)
-            .collect();
+            .map(|object| outline(&object.item, object.unnamed));
+        let outlines: Vec<_> = outlines.collect();
         let paths: Vec<Path> = self.objects.iter().map(|object| object.motion.clone()).collect();
-        raster::owners(&shapes, &paths, t, self.width, self.height)
+        raster::owners(&outlines, &paths, t, self.width, self.height)
     }
 
     /// Colours of the objects, bottom up.

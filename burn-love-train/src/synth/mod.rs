@@ -29,6 +29,7 @@ mod solver;
 mod sound;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 pub use class::{Class, Colour, Shape, Surface};
 pub use config::{SynthConfig, SynthSummary};
@@ -37,8 +38,8 @@ pub use generate::{generate, scenes};
 pub use graph::{ObjectFrame, ObjectGraph, RowGraph, RowKind, SceneGraph, SoundGraph};
 pub use language::{Hear, Kind, Look, Meaning, Template};
 pub use motion::{Late, Path, Pose};
-pub use paint::{Blotches, repaint};
 pub use plan::NullCause;
-pub use scene::{Item, LEVELS, SECONDS, Voice};
+pub use scene::{AT_ONCE, Item, LEVELS, SECONDS, Voice};
 pub use solver::{Ceiling, Ceilings, ceilings, ceilings_of, read_graphs};
 pub use sound::{BACKGROUND_DBFS, SAMPLE_RATE, background};
+pub use unnamed::{Attribute, Unnamed};

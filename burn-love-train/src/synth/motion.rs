@@ -8,11 +8,7 @@ use rand::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    class::Shape,
-    outline::{area_factor, reach},
-    scene::SECONDS,
-};
+use super::{outline::Outline, scene::SECONDS};
 
 /// Share of scenes in which one object passes behind another. With three objects and a bit in a scene, about 15 % of
 /// all objects are hidden in part at some time.
@@ -95,31 +91,31 @@ impl Path {
 /// Paths of all objects of a scene; a later object is painted over an earlier one.
 ///
 /// Objects keep clear of each other, except that in about half of the scenes one passes behind another.
-pub fn random_paths(shapes: &[Shape], width: u32, height: u32, rng: &mut impl Rng) -> Vec<Path> {
+pub fn random_paths(outlines: &[Outline], width: u32, height: u32, rng: &mut impl Rng) -> Vec<Path> {
     let (width, height) = (f64::from(width), f64::from(height));
-    let crossing = shapes.len() > 1 && rng.random_bool(CROSSING_SHARE);
+    let crossing = outlines.len() > 1 && rng.random_bool(CROSSING_SHARE);
     let late = rng
         .random_bool(LATE_SHARE)
-        .then(|| rng.random_range(0..shapes.len()));
-    let mut order: Vec<usize> = (0..shapes.len()).collect();
+        .then(|| rng.random_range(0..outlines.len()));
+    let mut order: Vec<usize> = (0..outlines.len()).collect();
     order.shuffle(rng);
     let mut liveliness = 1.0;
     // Each round asks for a little less movement, and the grid always has room.
     for _ in 0..60 {
-        if let Some(paths) = try_paths(shapes, [width, height], crossing, late, liveliness, &order, rng) {
+        if let Some(paths) = try_paths(outlines, [width, height], crossing, late, liveliness, &order, rng) {
             return paths;
         }
         liveliness *= 0.95;
     }
-    grid(shapes, [width, height], rng)
+    grid(outlines, [width, height], rng)
 }
 
-fn radius_for(shape: Shape, objects: usize, [width, height]: [f64; 2], rng: &mut impl Rng) -> f64 {
-    (rng.random_range(areas(objects)) * width * height / area_factor(shape)).sqrt()
+fn radius_for(outline: &Outline, objects: usize, [width, height]: [f64; 2], rng: &mut impl Rng) -> f64 {
+    (rng.random_range(areas(objects)) * width * height / outline.area()).sqrt()
 }
 
-fn random_path(shape: Shape, radius: f64, frame: [f64; 2], liveliness: f64, rng: &mut impl Rng) -> Path {
-    let reach = reach(shape) * radius + 1.0;
+fn random_path(outline: &Outline, radius: f64, frame: [f64; 2], liveliness: f64, rng: &mut impl Rng) -> Path {
+    let reach = outline.reach() * radius + 1.0;
     let mut axis = |side: f64, most: f64| {
         let room = (side / 2.0 - reach).max(0.0);
         let half = rng.random_range(0.3..1.0) * (most * liveliness).min(room);
@@ -142,15 +138,15 @@ fn random_path(shape: Shape, radius: f64, frame: [f64; 2], liveliness: f64, rng:
 }
 
 /// Distance between two objects' rims in each frame, as circles; negative where they may overlap.
-fn gaps(a: (&Path, Shape), b: (&Path, Shape)) -> impl Iterator<Item = f64> {
+fn gaps(a: (&Path, &Outline), b: (&Path, &Outline)) -> impl Iterator<Item = f64> {
     (0..SECONDS).map(move |t| {
         let (p, q) = (a.0.at(t), b.0.at(t));
-        (p.x - q.x).hypot(p.y - q.y) - reach(a.1) * p.radius - reach(b.1) * q.radius
+        (p.x - q.x).hypot(p.y - q.y) - a.1.reach() * p.radius - b.1.reach() * q.radius
     })
 }
 
 /// Whether one object clearly passes behind another for a few seconds, but neither at the start nor wholly.
-fn crosses(a: (&Path, Shape), b: (&Path, Shape)) -> bool {
+fn crosses(a: (&Path, &Outline), b: (&Path, &Outline)) -> bool {
     let depth = (a.0.radius + b.0.radius) * -0.45;
     let gaps: Vec<f64> = gaps(a, b).collect();
     let deep = gaps.iter().filter(|gap| **gap < depth).count();
@@ -162,7 +158,7 @@ fn crosses(a: (&Path, Shape), b: (&Path, Shape)) -> bool {
 }
 
 fn try_paths(
-    shapes: &[Shape],
+    outlines: &[Outline],
     frame: [f64; 2],
     crossing: bool,
     late: Option<usize>,
@@ -172,10 +168,10 @@ fn try_paths(
 ) -> Option<Vec<Path>> {
     let mut placed: Vec<(usize, Path)> = Vec::new();
     for (number, &object) in order.iter().enumerate() {
-        let shape = shapes[object];
-        let radius = radius_for(shape, shapes.len(), frame, rng);
+        let outline = &outlines[object];
+        let radius = radius_for(outline, outlines.len(), frame, rng);
         let path = (0..150).find_map(|_| {
-            let mut path = random_path(shape, radius, frame, liveliness, rng);
+            let mut path = random_path(outline, radius, frame, liveliness, rng);
             if late == Some(object) {
                 let left = path.at(0).x < frame[0] / 2.0;
                 let way = if left {
@@ -183,11 +179,11 @@ fn try_paths(
                 } else {
                     frame[0] - path.at(0).x
                 };
-                let shift = way + way.signum() * (reach(shape) * radius + 2.0);
+                let shift = way + way.signum() * (outline.reach() * radius + 2.0);
                 path.late = Some(Late { shift, arrival: 3 });
             }
             let fits = placed.iter().enumerate().all(|(i, (other, there))| {
-                let (own, theirs) = ((&path, shape), (there, shapes[*other]));
+                let (own, theirs) = ((&path, outline), (there, &outlines[*other]));
                 // The second object placed is the one that crosses the first.
                 if crossing && number == 1 && i == 0 {
                     crosses(own, theirs)
@@ -204,18 +200,18 @@ fn try_paths(
 }
 
 /// Objects in the cells of a grid, moving as far as their cell lets them.
-fn grid(shapes: &[Shape], [width, height]: [f64; 2], rng: &mut impl Rng) -> Vec<Path> {
-    let columns = if shapes.len() == 4 { 2 } else { shapes.len() };
-    let rows = shapes.len().div_ceil(columns);
+fn grid(outlines: &[Outline], [width, height]: [f64; 2], rng: &mut impl Rng) -> Vec<Path> {
+    let columns = if outlines.len() == 4 { 2 } else { outlines.len() };
+    let rows = outlines.len().div_ceil(columns);
     let cell = [width / columns as f64, height / rows as f64];
     let mut cells: Vec<usize> = (0..columns * rows).collect();
     cells.shuffle(rng);
-    shapes
+    outlines
         .iter()
         .zip(cells)
-        .map(|(shape, at)| {
-            let small = areas(4).start * 1.05 * width * height / area_factor(*shape);
-            let mut path = random_path(*shape, small.sqrt(), cell, 0.8, rng);
+        .map(|(outline, at)| {
+            let small = areas(4).start * 1.05 * width * height / outline.area();
+            let mut path = random_path(outline, small.sqrt(), cell, 0.8, rng);
             path.centre[0] += (at % columns) as f64 * cell[0];
             path.centre[1] += (at / columns) as f64 * cell[1];
             path

@@ -1,6 +1,8 @@
-//! The six outlines: which points are inside, and how large they are.
+//! Outlines, the six and others: which points are inside, and how large they are.
 
 use std::f64::consts::{PI, TAU};
+
+use rand::Rng;
 
 use super::{class::Shape, motion::Pose};
 
@@ -9,8 +11,90 @@ const STAR_INNER: f64 = 0.45;
 const RING_INNER: f64 = 0.5;
 const CROSS_ARM: f64 = 0.36;
 
-/// Area of an outline of radius 1.
-pub fn area_factor(shape: Shape) -> f64 {
+/// Angles at which the outline of a blob is known.
+const ANGLES: usize = 128;
+
+/// Harmonics of a blob's outline.
+const HARMONICS: std::ops::Range<usize> = 2..7;
+
+/// The shortest distance of a blob's outline from its centre, before the longest is made 1.
+const SHORTEST: f64 = 0.2;
+
+/// What an object covers, at radius 1.
+#[derive(Debug)]
+pub enum Outline {
+    /// One of the six.
+    Shape(Shape),
+    /// Another.
+    Blob(Blob),
+}
+
+/// A smooth outline around a centre, which has no name.
+#[derive(Debug)]
+pub struct Blob {
+    /// Distances from the centre, 1 at most, at even steps of a whole turn.
+    radii: Vec<f64>,
+}
+
+impl Blob {
+    /// An outline of a few smooth bays.
+    pub fn draw(rng: &mut impl Rng) -> Self {
+        let bays: Vec<(f64, f64, f64)> = HARMONICS
+            .map(|k| {
+                let k = k as f64;
+                (k, rng.random_range(0.0..0.9) / k, rng.random_range(0.0..TAU))
+            })
+            .collect();
+        let radius = |i: usize| {
+            let angle = TAU * i as f64 / ANGLES as f64;
+            let bays = bays
+                .iter()
+                .map(|(k, depth, phase)| depth * (k * angle + phase).cos());
+            (1.0 + bays.sum::<f64>()).max(SHORTEST)
+        };
+        let radii: Vec<f64> = (0..ANGLES).map(radius).collect();
+        let longest = radii.iter().copied().fold(0.0, f64::max);
+        Self {
+            radii: radii.into_iter().map(|radius| radius / longest).collect(),
+        }
+    }
+
+    fn at(&self, angle: f64) -> f64 {
+        let at = angle.rem_euclid(TAU) / TAU * ANGLES as f64;
+        let radius = |i: usize| self.radii[i % ANGLES];
+        radius(at as usize) + (radius(at as usize + 1) - radius(at as usize)) * at.fract()
+    }
+}
+
+impl Outline {
+    /// Area at radius 1.
+    pub fn area(&self) -> f64 {
+        match self {
+            Self::Shape(shape) => area_factor(*shape),
+            Self::Blob(blob) => {
+                PI / ANGLES as f64 * blob.radii.iter().map(|radius| radius * radius).sum::<f64>()
+            }
+        }
+    }
+
+    /// Distance of the farthest point from the centre, at radius 1.
+    pub fn reach(&self) -> f64 {
+        match self {
+            Self::Shape(shape) => reach(*shape),
+            Self::Blob(_) => 1.0,
+        }
+    }
+
+    /// Whether a point in the object's own coordinates is inside, after the outline has shrunk by `inset`.
+    pub fn contains(&self, point: [f64; 2], inset: f64) -> bool {
+        match self {
+            Self::Shape(shape) => inside(*shape, point, inset),
+            Self::Blob(blob) => point[0].hypot(point[1]) <= blob.at(point[1].atan2(point[0])) - inset,
+        }
+    }
+}
+
+fn area_factor(shape: Shape) -> f64 {
     match shape {
         Shape::Disc => PI,
         Shape::Square => 4.0,
@@ -21,8 +105,7 @@ pub fn area_factor(shape: Shape) -> f64 {
     }
 }
 
-/// Distance of the farthest point from the centre, at radius 1.
-pub fn reach(shape: Shape) -> f64 {
+fn reach(shape: Shape) -> f64 {
     match shape {
         Shape::Square => 2f64.sqrt(),
         Shape::Cross => 1f64.hypot(CROSS_ARM),
@@ -37,8 +120,7 @@ pub fn local(pose: &Pose, x: f64, y: f64) -> [f64; 2] {
     [cos * dx + sin * dy, cos * dy - sin * dx]
 }
 
-/// Whether a point in the object's own coordinates is inside, after the outline has shrunk by `inset`.
-pub fn inside(shape: Shape, [x, y]: [f64; 2], inset: f64) -> bool {
+fn inside(shape: Shape, [x, y]: [f64; 2], inset: f64) -> bool {
     let distance = x.hypot(y);
     match shape {
         Shape::Disc => distance <= 1.0 - inset,
@@ -68,26 +150,34 @@ pub fn inside(shape: Shape, [x, y]: [f64; 2], inset: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     #[test]
     fn the_outlines_have_their_stated_area_and_reach() {
-        for shape in Shape::ALL {
+        let blob = |seed| Outline::Blob(Blob::draw(&mut ChaCha8Rng::seed_from_u64(seed)));
+        for outline in Shape::ALL
+            .iter()
+            .map(|shape| Outline::Shape(*shape))
+            .chain((0..4).map(blob))
+        {
             let (side, mut count, mut farthest) = (400, 0, 0.0f64);
             for i in 0..side * side {
                 let coordinate = |k: i32| 3.0 * (f64::from(k) + 0.5) / f64::from(side) - 1.5;
                 let point = [coordinate(i % side), coordinate(i / side)];
-                if inside(*shape, point, 0.0) {
+                if outline.contains(point, 0.0) {
                     count += 1;
                     farthest = farthest.max(point[0].hypot(point[1]));
                 }
             }
             let area = f64::from(count) * (3.0 / f64::from(side)).powi(2);
+            assert!((area / outline.area() - 1.0).abs() < 0.01, "{outline:?}: {area}");
             assert!(
-                (area / area_factor(*shape) - 1.0).abs() < 0.01,
-                "{shape:?}: {area}"
+                (farthest - outline.reach()).abs() < 0.02,
+                "{outline:?}: {farthest}"
             );
-            assert!((farthest - reach(*shape)).abs() < 0.02, "{shape:?}: {farthest}");
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Frames: a textured background and patterned objects.
 
+use std::f64::consts::TAU;
+
 use image::{Rgb, RgbImage};
 use rand::Rng;
 
 use super::{
     class::{Colour, Surface},
-    graph::SceneGraph,
+    graph::{ObjectGraph, SceneGraph},
     motion::Pose,
-    outline::{inside, local},
+    outline::{Outline, local},
     raster::bounds,
     scene::{Item, SECONDS},
+    unnamed::{Unnamed, outline},
 };
 
 type Light = [f64; 3];
@@ -26,7 +29,6 @@ const DOT: f64 = 0.56;
 const CHECK: f64 = 0.36;
 
 /// A pattern that no surface has: blotches of a darker shade, all over the object.
-#[derive(Debug, Clone)]
 pub struct Blotches {
     noise: Noise,
     /// Where between the lightest and the darkest place the shade is half dark.
@@ -35,45 +37,46 @@ pub struct Blotches {
     contrast: f64,
     /// How light the shade is.
     shade: f64,
+    /// Where the noise's first axis points, as cosine and sine.
+    along: [f64; 2],
+    /// How long blotches are along it, beside their width.
+    stretch: f64,
 }
 
 impl Blotches {
-    /// Blotches of any size, some with soft edges and some with hard ones.
+    /// Blotches of any size and direction, round and long ones, some with soft edges and some with hard ones.
     pub fn draw(rng: &mut impl Rng) -> Self {
-        let cells = rng.random_range(2..10);
+        let cells = rng.random_range(3..10);
+        let (sine, cosine) = rng.random_range(0.0..TAU).sin_cos();
         Self {
+            along: [cosine, sine],
+            stretch: rng.random_range(1.0..3.0),
             noise: Noise::new(cells, cells, rng),
-            middle: rng.random_range(0.3..0.7),
-            contrast: rng.random_range(1.0..12.0),
+            middle: rng.random_range(0.35..0.65),
+            contrast: rng.random_range(3.0..12.0),
             shade: rng.random_range(0.15..0.6),
         }
     }
 
     /// The light at a point in the object's own coordinates.
-    fn at(&self, light: Light, point: [f64; 2]) -> Light {
-        let [u, v] = point.map(|x| (x / 2.0 + 0.5).clamp(0.0, 1.0));
+    fn at(&self, light: Light, [x, y]: [f64; 2]) -> Light {
+        let [cosine, sine] = self.along;
+        let turned = [(cosine * x + sine * y) / self.stretch, cosine * y - sine * x];
+        let [u, v] = turned.map(|x| (x / 2.0 + 0.5).clamp(0.0, 1.0));
         let dark = ((self.noise.at(u, v) - self.middle) * self.contrast + 0.5).clamp(0.0, 1.0);
         mix(light, light.map(|v| v * self.shade), dark)
-    }
-}
-
-/// Paints the objects of a frame anew from the first one on that has blotches, which takes them for its pattern; those above
-/// it look as before, but for the pixels of their edges, which cover a little more.
-pub fn repaint(frame: &mut RgbImage, graph: &SceneGraph, t: u32, blotches: &[Option<Blotches>]) {
-    let objects = graph.objects.iter().zip(blotches);
-    for (object, blotches) in objects.skip_while(|(_, blotches)| blotches.is_none()) {
-        paint(frame, &object.item, &object.motion.at(t), blotches.as_ref());
     }
 }
 
 /// All frames of a clip.
 pub fn frames(graph: &SceneGraph, rng: &mut impl Rng) -> Vec<RgbImage> {
     let background = background(graph.width, graph.height, rng);
+    let looks: Vec<Appearance> = graph.objects.iter().map(Appearance::new).collect();
     (0..SECONDS)
         .map(|t| {
             let mut frame = background.clone();
-            for object in &graph.objects {
-                paint(&mut frame, &object.item, &object.motion.at(t), None);
+            for (object, look) in graph.objects.iter().zip(&looks) {
+                paint(&mut frame, look, &object.motion.at(t));
             }
             frame
         })
@@ -115,8 +118,31 @@ fn pattern(item: &Item, [x, y]: [f64; 2]) -> Light {
     if dark { shade(light) } else { light }
 }
 
-fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose, blotches: Option<&Blotches>) {
-    let (columns, rows) = bounds(item.class.shape, pose);
+/// What an object is painted with.
+struct Appearance {
+    outline: Outline,
+    item: Item,
+    /// Instead of the item's surface.
+    blotches: Option<Blotches>,
+}
+
+impl Appearance {
+    fn new(object: &ObjectGraph) -> Self {
+        Self {
+            outline: outline(&object.item, object.unnamed),
+            item: object.item,
+            blotches: object.unnamed.and_then(Unnamed::pattern),
+        }
+    }
+}
+
+fn paint(frame: &mut RgbImage, look: &Appearance, pose: &Pose) {
+    let Appearance {
+        outline,
+        item,
+        blotches,
+    } = look;
+    let (columns, rows) = bounds(outline, pose);
     let rim = shade(rgb(item.colour)).map(|v| v * 0.4);
     for y in rows.start.max(0)..rows.end.min(i64::from(frame.height())) {
         for x in columns.start.max(0)..columns.end.min(i64::from(frame.width())) {
@@ -128,11 +154,11 @@ fn paint(frame: &mut RgbImage, item: &Item, pose: &Pose, blotches: Option<&Blotc
                     x as f64 + offset(sample % SAMPLES),
                     y as f64 + offset(sample / SAMPLES),
                 );
-                if !inside(item.class.shape, point, 0.0) {
+                if !outline.contains(point, 0.0) {
                     continue;
                 }
                 let light = match blotches {
-                    _ if !inside(item.class.shape, point, RIM) => rim,
+                    _ if !outline.contains(point, RIM) => rim,
                     Some(blotches) => blotches.at(rgb(item.colour), point),
                     None => pattern(item, point),
                 };
@@ -174,7 +200,6 @@ fn background(width: u32, height: u32, rng: &mut impl Rng) -> RgbImage {
 }
 
 /// Random values on a grid, smoothly interpolated.
-#[derive(Debug, Clone)]
 struct Noise {
     columns: usize,
     rows: usize,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     class::{Class, Colour, Shape, Surface},
     language::{Hear, Look, Meaning},
+    unnamed::Unnamed,
 };
 
 /// Seconds of a clip, and frames.
@@ -45,6 +46,9 @@ pub struct Voice {
     /// Spectrum (shape) and modulation (surface).
     #[serde(flatten)]
     pub class: Class,
+    /// What it has instead of its spectrum or its modulation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<Unnamed>,
     /// RMS level while sounding, in dBFS.
     pub level_dbfs: f64,
     /// Pitch, in Hz.
@@ -271,6 +275,7 @@ pub fn random_voices(classes: &[Class], rng: &mut impl Rng) -> Vec<Voice> {
             let pitch = rng.random_range(PITCHES.start.ln()..PITCHES.end.ln()).exp();
             Voice {
                 class: *class,
+                unnamed: None,
                 level_dbfs,
                 pitch_hz: (pitch * 10.0).round() / 10.0,
                 intervals,

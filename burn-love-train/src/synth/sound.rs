@@ -7,6 +7,7 @@ use rand::Rng;
 use super::{
     class::Shape,
     scene::{SECONDS, Voice},
+    unnamed::Unnamed,
 };
 
 /// Samples a second.
@@ -33,16 +34,27 @@ pub fn mix(voices: &[Voice], rng: &mut impl Rng) -> Vec<f64> {
     let mut samples = background(length, rng);
     for voice in voices {
         // A carrier for the whole clip keeps its phase over pauses.
-        let carrier = carrier(voice.class.shape, voice.pitch_hz, length, rng);
+        let carrier = match voice.unnamed.and_then(Unnamed::partials) {
+            Some(strengths) => partials(&strengths, voice.pitch_hz, length),
+            None => carrier(voice.class.shape, voice.pitch_hz, length, rng),
+        };
+        let of_surface = voice.class.surface.modulation_hz();
+        let modulation_hz = voice
+            .unnamed
+            .and_then(Unnamed::modulation_hz)
+            .unwrap_or(of_surface);
         let phase = rng.random_range(0.0..TAU);
         let mut stem = Vec::new();
         for [start, end] in &voice.intervals {
             for i in start * SAMPLE_RATE..end * SAMPLE_RATE {
                 let time = f64::from(i) / f64::from(SAMPLE_RATE);
                 let rim = (time - f64::from(*start)).min(f64::from(*end) - time);
-                let swing = (TAU * voice.class.surface.modulation_hz() * time + phase).sin();
-                let plain = voice.class.surface.modulation_hz() == 0.0;
-                let envelope = if plain { 1.0 } else { 1.0 + MODULATION * swing };
+                let swing = (TAU * modulation_hz * time + phase).sin();
+                let envelope = if modulation_hz == 0.0 {
+                    1.0
+                } else {
+                    1.0 + MODULATION * swing
+                };
                 stem.push(carrier[i as usize] * envelope * (rim / FADE).min(1.0));
             }
         }
@@ -127,6 +139,13 @@ fn carrier(shape: Shape, pitch: f64, length: usize, rng: &mut impl Rng) -> Vec<f
         }
         Shape::Ring => noise_band(pitch, length, rng),
     }
+}
+
+/// A sum of partials with the given strengths, the pitch's own first.
+fn partials(strengths: &[f64], pitch: f64, length: usize) -> Vec<f64> {
+    let table = period(pitch, |k| strengths.get(k - 1).copied().unwrap_or_default());
+    let cycles = |i: usize| pitch * i as f64 / f64::from(SAMPLE_RATE);
+    limit((0..length).map(|i| lookup(&table, cycles(i))).collect())
 }
 
 /// One period of a sum of partials with the given strengths.

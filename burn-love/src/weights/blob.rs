@@ -1,51 +1,49 @@
-//! Bytes of a file or of memory, read where they are needed.
+//! Bytes of a file or of memory.
 
 use std::{
-    fs::File,
-    io::{self, Cursor, Read, Seek, SeekFrom, Write},
+    fs::{self, File},
+    io::{self, Cursor, Write},
+    ops::Deref,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use memmap2::Mmap;
 
 use super::WeightsError;
 
-/// Something with positions.
-pub(super) trait Reader: Read + Seek + Send {}
-impl<R: Read + Seek + Send> Reader for R {}
-
-/// Bytes with a name and a length.
+/// Bytes with a name.
 pub(super) struct Blob {
     path: PathBuf,
-    length: u64,
-    reader: Mutex<Box<dyn Reader>>,
+    bytes: Box<dyn Deref<Target = [u8]> + Send + Sync>,
 }
 
 impl Blob {
-    /// The file at `path`.
+    /// The file at `path`, mapped: what is not looked at is not read, and what was can be let go. Where the system has no
+    /// maps, all of it is read.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let file = File::open(path).map_err(io_error(path))?;
-        let metadata = file.metadata().map_err(io_error(path))?;
         // Opening a directory succeeds on some systems; reading it does not.
-        if metadata.is_dir() {
+        if file.metadata().map_err(io_error(path))?.is_dir() {
             return Err(WeightsError::Format {
                 path: path.into(),
                 expected: "a weights file",
                 found: "a directory".into(),
             });
         }
-        Ok(Self {
-            path: path.into(),
-            length: metadata.len(),
-            reader: Mutex::new(Box::new(file)),
-        })
+        match map(&file) {
+            Ok(bytes) => Ok(Self {
+                path: path.into(),
+                bytes: Box::new(bytes),
+            }),
+            Err(_) => Ok(Self::from_bytes(path, fs::read(path).map_err(io_error(path))?)),
+        }
     }
 
     /// Bytes in memory, called `path` in messages.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Self {
         Self {
             path: path.into(),
-            length: bytes.len() as u64,
-            reader: Mutex::new(Box::new(Cursor::new(bytes))),
+            bytes: Box::new(bytes),
         }
     }
 
@@ -56,31 +54,35 @@ impl Blob {
 
     /// Bytes in all.
     pub fn length(&self) -> u64 {
-        self.length
+        self.bytes.len() as u64
     }
 
-    /// The reader, for a parser that wants one.
-    pub fn reader(&self) -> MutexGuard<'_, Box<dyn Reader>> {
-        // A reader has no state that a panic elsewhere could break: every use seeks first.
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All bytes, for a parser that wants to go back and forth.
+    pub fn reader(&self) -> Cursor<&[u8]> {
+        Cursor::new(&self.bytes)
     }
 
-    /// Some bytes. The range is checked before memory is taken.
-    pub fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, WeightsError> {
-        let fail = io_error(&self.path);
-        let end = offset.checked_add(length);
-        let size = usize::try_from(length);
-        let (Ok(size), true) = (size, end.is_some_and(|end| end <= self.length)) else {
-            return Err(fail(io::ErrorKind::UnexpectedEof.into()));
+    /// Some bytes.
+    pub fn read(&self, offset: u64, length: u64) -> Result<&[u8], WeightsError> {
+        let range = || {
+            let start = usize::try_from(offset).ok()?;
+            let end = start.checked_add(usize::try_from(length).ok()?)?;
+            self.bytes.get(start..end)
         };
-        let mut bytes = vec![0; size];
-        let mut reader = self.reader();
-        reader
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| reader.read_exact(&mut bytes))
-            .map_err(fail)?;
-        Ok(bytes)
+        range().ok_or_else(|| io_error(&self.path)(io::ErrorKind::UnexpectedEof.into()))
     }
+}
+
+/// A file's bytes.
+#[allow(
+    unsafe_code,
+    reason = "another program may change the file meanwhile, as it may for all that reads weights so"
+)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: nothing here writes to a file in place (`write_atomically`), so the bytes stay what they are unless another
+    // program changes them; then values are read that were never meant, and where it cuts the file short, the system
+    // ends this program.
+    unsafe { Mmap::map(file) }
 }
 
 /// The system's words about a file.

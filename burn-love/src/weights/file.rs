@@ -75,7 +75,7 @@ impl WeightsFile {
     }
 
     fn parse(blob: Blob) -> Result<Self, WeightsError> {
-        let start = blob.read(0, START.min(blob.length()))?;
+        let start = blob.read(0, START.min(blob.length()))?.to_vec();
         if TorchFile::recognises(&start) {
             let content = Content::Torch(TorchFile::new(blob)?);
             return Ok(Self { content });

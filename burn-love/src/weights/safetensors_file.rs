@@ -61,7 +61,7 @@ impl SafetensorsFile {
             )));
         }
         let header = blob.read(PREFIX, length)?;
-        let header: Metadata = serde_json::from_slice(&header)
+        let header: Metadata = serde_json::from_slice(header)
             .map_err(|error| damaged(format!("a header that cannot be read ({error})")))?;
         let (expected, found) = (header.data_len() as u64, rest - length);
         if expected != found {
@@ -109,7 +109,7 @@ impl TensorSource for SafetensorsFile {
         let entry = &self.entries[key];
         let (start, end) = entry.data_offsets;
         let bytes = self.blob.read(self.data + start as u64, (end - start) as u64)?;
-        let values = floats(self.blob.path(), key, entry.dtype, &bytes)?;
+        let values = floats(self.blob.path(), key, entry.dtype, bytes)?;
         Ok(TensorData::new(values, entry.shape.clone()))
     }
 }

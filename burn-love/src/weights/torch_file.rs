@@ -25,9 +25,6 @@ use super::{
 /// First bytes of a zip archive.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Bytes checked at a time, where a storage holds more than is read.
-const CHUNK: u64 = 1 << 20;
-
 /// Where a storage, or another entry of the archive, lies in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -91,7 +88,7 @@ impl TorchFile {
             return Err(other_kind(blob, "numbers with the highest byte first".into()));
         }
         let pickle = read_whole(blob, "data.pkl", &pickle)?;
-        let tensors = state_dict(&pickle).map_err(|found| other_kind(blob, found))?;
+        let tensors = state_dict(pickle).map_err(|found| other_kind(blob, found))?;
         let mut storages = BTreeMap::new();
         for (key, tensor) in &tensors {
             let name = &tensor.storage;
@@ -110,15 +107,15 @@ impl TorchFile {
     }
 
     /// The bytes of a range of a storage, whose checksum is right.
-    fn bytes(&self, name: &str, start: u64, size: u64) -> Result<Vec<u8>, WeightsError> {
+    fn bytes(&self, name: &str, start: u64, size: u64) -> Result<&[u8], WeightsError> {
         let entry = &self.storages[name];
         if size == entry.size {
             return read_whole(&self.blob, name, entry);
         }
-        // Several tensors may share a large storage: it is checked once and not kept.
+        // Several tensors may share a large storage: it is checked once.
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if !checked.contains(name) {
-            check(&self.blob, name, entry)?;
+            read_whole(&self.blob, name, entry)?;
             checked.insert(name.to_owned());
         }
         self.blob.read(entry.start + start, size)
@@ -146,8 +143,7 @@ impl TensorSource for TorchFile {
         let width = (tensor.dtype.bitsize() / 8) as u64;
         let extent = extent(tensor).expect("checked when the file was opened") as u64;
         let bytes = self.bytes(&tensor.storage, tensor.offset as u64 * width, extent * width)?;
-        let values = floats(self.blob.path(), key, tensor.dtype, &bytes)?;
-        drop(bytes);
+        let values = floats(self.blob.path(), key, tensor.dtype, bytes)?;
         let values = if is_contiguous(tensor) {
             values
         } else {
@@ -180,8 +176,7 @@ fn directory(blob: &Blob) -> Result<BTreeMap<String, Entry>, WeightsError> {
             format!("a zip archive without its end or its directory ({error})"),
         )
     };
-    let mut reader = blob.reader();
-    let mut archive = ZipArchive::new(&mut *reader).map_err(broken)?;
+    let mut archive = ZipArchive::new(blob.reader()).map_err(broken)?;
     let mut entries = BTreeMap::new();
     for index in 0..archive.len() {
         let file = archive.by_index_raw(index).map_err(broken)?;
@@ -209,32 +204,12 @@ fn directory(blob: &Blob) -> Result<BTreeMap<String, Entry>, WeightsError> {
     Ok(entries)
 }
 
-fn read_whole(blob: &Blob, name: &str, entry: &Entry) -> Result<Vec<u8>, WeightsError> {
+fn read_whole<'a>(blob: &'a Blob, name: &str, entry: &Entry) -> Result<&'a [u8], WeightsError> {
     let bytes = blob.read(entry.start, entry.size)?;
-    if entry.crc32.is_some_and(|crc32| crc32fast::hash(&bytes) != crc32) {
-        return Err(wrong_checksum(blob, name));
+    if entry.crc32.is_some_and(|crc32| crc32fast::hash(bytes) != crc32) {
+        return Err(damaged(blob, format!("another checksum of the entry `{name}`")));
     }
     Ok(bytes)
-}
-
-/// Compares the checksum without keeping what it is of.
-fn check(blob: &Blob, name: &str, entry: &Entry) -> Result<(), WeightsError> {
-    let Some(crc32) = entry.crc32 else { return Ok(()) };
-    let mut hasher = crc32fast::Hasher::new();
-    let mut done = 0;
-    while done < entry.size {
-        let size = CHUNK.min(entry.size - done);
-        hasher.update(&blob.read(entry.start + done, size)?);
-        done += size;
-    }
-    if hasher.finalize() != crc32 {
-        return Err(wrong_checksum(blob, name));
-    }
-    Ok(())
-}
-
-fn wrong_checksum(blob: &Blob, name: &str) -> WeightsError {
-    damaged(blob, format!("another checksum of the entry `{name}`"))
 }
 
 /// Whether a view lies within its storage and the storage is there in full; otherwise, what is wrong.

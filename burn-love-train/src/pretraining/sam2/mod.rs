@@ -119,7 +119,7 @@ impl<'a> Sam2Task<'a> {
     /// Pixels of some frames, each as it is looked at.
     fn pixels(&self, frames: &[Looked<'_>]) -> Result<Vec<f32>, RunError> {
         let one = |(scene, t, view): &Looked<'_>| {
-            let frame = view.of(self.scenes.frame(scene, *t as usize)?, &scene.graph, *t);
+            let frame = view.of(self.scenes.frame(scene, *t as usize)?);
             Ok(self.preparer.sam2_pixels(&frame))
         };
         let frames: Vec<_> = frames.par_iter().map(one).collect::<Result<_, RunError>>()?;
@@ -170,7 +170,7 @@ impl<'a> Sam2Task<'a> {
         let scenes = self.scenes.of(split);
         let shown = || {
             let (scene, t) = (scenes.choose(rng)?, rng.random_range(0..SECONDS));
-            Some((scene, t, View::draw(scene.graph.objects.len(), rng)))
+            Some((scene, t, View::draw(rng)))
         };
         let shown: Vec<_> = std::iter::repeat_with(shown)
             .take(NAMED * self.config.train.batch_size)
@@ -287,11 +287,7 @@ impl<'a> Sam2Task<'a> {
                 labels.extend(label);
             }
             if targets.len() > shown.len() / frames * prompts {
-                let view = match split {
-                    Split::Train => View::repainted(scene.graph.objects.len(), rng),
-                    _ => View::default(),
-                };
-                shown.extend((t..t + frames as u32).map(|t| (scene, t, view.clone())));
+                shown.extend((t..t + frames as u32).map(|t| (scene, t, View::default())));
             }
         }
         if targets.is_empty() {

@@ -150,7 +150,7 @@ pub struct SynthArgs {
     /// Test clips whose expressions refer to nothing
     #[arg(long, default_value_t = 60, value_name = "CLIPS")]
     pub test_null: usize,
-    /// Of a hundred training objects whose shape or surface is not needed, how many have one without a name
+    /// Of a hundred training objects that can do without the name of their shape or surface, how many have none
     #[arg(long, default_value_t = 0, value_name = "PERCENT")]
     pub unnamed: u32,
     /// Frame size in pixels

@@ -80,7 +80,7 @@ struct AudioLabels {
     presence: Vec<f32>,
     /// For each of them 0 in silence, 1 at the highest level, the other levels between.
     level: Vec<f32>,
-    /// 0 for each that never goes with another of a voice that sounds, heard or not; 1 otherwise.
+    /// 0 for each that training never lets hear together with the other attribute of a voice that sounds, 1 for the rest.
     choices: Vec<f32>,
     /// Voices that sound, the loudest first, where all sound (almost) all the time or (almost) never.
     ranked: Vec<Ranked>,
@@ -91,7 +91,7 @@ struct AudioLabels {
 struct Ranked {
     /// Timbre and modulation; none for what has no name.
     columns: [Option<usize>; 2],
-    /// 0 for each timbre and modulation that never goes with its other, 1 otherwise.
+    /// 0 for each timbre that training never lets hear with its modulation, and the other way round; 1 for the rest.
     choices: Vec<f32>,
 }
 
@@ -164,9 +164,7 @@ impl Heard {
 
     /// Timbres, then modulations, that training never lets hear together with its own.
     fn never(&self) -> impl Iterator<Item = usize> {
-        let [timbres, modulations] = never_with(self.voice.class, self.voice.unnamed);
-        let modulations = modulations.into_iter().map(|column| Shape::ALL.len() + column);
-        timbres.into_iter().chain(modulations)
+        never_with(self.voice.class, self.voice.unnamed, Shape::ALL.len())
     }
 }
 
@@ -279,12 +277,12 @@ impl Task for AudioTask<'_> {
             let columns = all.len() / n;
             upload::<B, 2>(all, [n, columns], device)
         };
+        let choices = target(|labels| &labels.choices);
         let presence = bce_among(
             module.presence.forward(heard.clone()),
             target(|labels| &labels.presence),
-            target(|labels| &labels.choices),
+            choices.clone(),
         );
-        let choices = target(|labels| &labels.choices);
         let level = squared(
             module.level.forward(heard.clone()) + no_choice(choices.clone()),
             target(|labels| &labels.level) * choices,
@@ -292,7 +290,7 @@ impl Task for AudioTask<'_> {
         let ranked = module.ranked.forward(heard);
         let mut values = Values::default();
         let mut loss = presence.clone() * PRESENCE + level.clone() * LEVEL;
-        let names = [["timbre", "modulation"], ["timbre_2", "modulation_2"]];
+        let names: [_; AT_ONCE] = [["timbre", "modulation"], ["timbre_2", "modulation_2"]];
         for (rank, names) in names.into_iter().enumerate() {
             let choices: Vec<f32> = labels
                 .iter()

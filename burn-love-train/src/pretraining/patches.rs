@@ -124,12 +124,8 @@ impl PatchLabels {
             inside,
         } = Coverage::new(graph, t, view, grid);
         let columns: Vec<_> = graph.objects.iter().map(named_columns).collect();
-        let never = graph.objects.iter().map(|object| {
-            let [shapes, surfaces] = never_with(object.item.class, object.unnamed);
-            let surfaces = surfaces.into_iter().map(|column| SURFACES + column);
-            shapes.into_iter().chain(surfaces).collect::<Vec<_>>()
-        });
-        let never: Vec<_> = never.collect();
+        let never = |object: &ObjectGraph| never_with(object.item.class, object.unnamed, SURFACES).collect();
+        let never: Vec<Vec<usize>> = graph.objects.iter().map(never).collect();
         let patches = grid.side * grid.side;
         let mut shares = vec![0.0; patches * PATCH_VALUES];
         let mut choices = vec![1.0; patches * PATCH_VALUES];

@@ -66,7 +66,8 @@ struct FrameLabels {
     patches: PatchLabels,
     /// 1 for each class, shape, surface and colour that is shown; what has a part without a name shows no class.
     shown: Vec<f32>,
-    /// 0 for each shape and surface that never goes with another of an object of the scene, shown or not; 1 otherwise.
+    /// 0 for each shape that training never shows with the surface of an object of the scene, and the other way round; 1 for
+    /// the rest.
     choices: Vec<f32>,
 }
 
@@ -87,15 +88,8 @@ impl FrameLabels {
         let shown: Vec<f32> = of_class.chain(of_attributes).collect();
         let mut choices = vec![1.0; shown.len()];
         for object in &graph.objects {
-            let [shapes, surfaces] = never_with(object.item.class, object.unnamed);
-            let surfaces = surfaces.into_iter().map(|column| Shape::ALL.len() + column);
-            for column in shapes
-                .into_iter()
-                .chain(surfaces)
-                .map(|column| classes.len() + column)
-            {
-                choices[column] = 0.0;
-            }
+            let never = never_with(object.item.class, object.unnamed, Shape::ALL.len());
+            never.for_each(|column| choices[classes.len() + column] = 0.0);
         }
         Self {
             patches,
@@ -390,19 +384,26 @@ mod tests {
     #[test]
     fn what_has_no_name_has_no_label_and_what_never_goes_together_is_no_choice() {
         let (grid, classes) = (grid(&VisionConfig::nano()), seen_classes());
-        let mut graph = graphs().remove(0);
         let t = 3;
         let labels = |graph: &SceneGraph| FrameLabels::new(graph, t, &View::default(), grid, &classes);
         let shapes = Shape::ALL.len();
         let columns = [0..shapes + 1, shapes + 1..shapes + Surface::ALL.len() + 2];
-        let plain = labels(&graph);
-        let shown = plain.patches.objects[0].clone();
+        // An object that has a patch of its own.
+        let found = graphs().into_iter().find_map(|graph| {
+            let plain = labels(&graph);
+            let alone = |shown: &&Shown| {
+                let share = plain.patches.shares[shown.patch * PATCH_VALUES + shown.columns[0].unwrap()];
+                share == 1.0
+            };
+            let shown = plain.patches.objects.iter().find(alone)?.clone();
+            Some((graph, plain, shown))
+        });
+        let (mut graph, plain, shown) = found.unwrap();
         let class = classes
             .iter()
             .position(|class| *class == shown.item.class)
             .unwrap();
         let row = |of: &[f32]| of[shown.patch * PATCH_VALUES..][..PATCH_VALUES].to_vec();
-        let before = row(&plain.patches.shares);
         let i = graph
             .objects
             .iter()
@@ -426,28 +427,20 @@ mod tests {
             assert!(here[columns[1 - a].clone()].iter().any(|share| *share > 0.1));
         }
 
-        // Choices: all but what is held out together with what is there and is not there itself.
-        let never = |objects: &[&Item]| {
-            let mut choices = vec![1.0; PATCH_VALUES];
-            for item in objects {
-                let [never_shapes, never_surfaces] = never_with(item.class, None);
-                never_shapes.iter().for_each(|column| choices[*column] = 0.0);
-                never_surfaces
-                    .iter()
-                    .for_each(|column| choices[columns[1].start + column] = 0.0);
-            }
+        // Choices: all but what is held out together with what is there.
+        let never = |objects: &[Item], surfaces: usize, count: usize| {
+            let mut choices = vec![1.0; count];
+            let columns = objects
+                .iter()
+                .flat_map(|item| never_with(item.class, None, surfaces));
+            columns.for_each(|column| choices[column] = 0.0);
             choices
         };
-        graph.objects[i].unnamed = None;
-        let alone = before[shown.columns[0].unwrap()] > 0.99;
-        assert!(alone, "the patch in the middle of the first object is its own");
-        assert!(never(&[&shown.item]).contains(&0.0));
-        assert_eq!(row(&plain.patches.choices), never(&[&shown.item]));
-        let items: Vec<&Item> = graph.objects.iter().map(|object| &object.item).collect();
-        let mut all = never(&items);
-        all.remove(columns[1].end - 1);
-        all.remove(shapes);
+        let of_patch = never(&[shown.item], columns[1].start, PATCH_VALUES);
+        assert!(of_patch.contains(&0.0));
+        assert_eq!(row(&plain.patches.choices), of_patch);
+        let of_frame = never(&graph.items(), shapes, plain.shown.len() - classes.len());
         assert_eq!(plain.choices[..classes.len()], vec![1.0; classes.len()]);
-        assert_eq!(plain.choices[classes.len()..], all[..all.len() - 1]);
+        assert_eq!(plain.choices[classes.len()..], of_frame);
     }
 }

@@ -22,7 +22,7 @@ const MODULATION: f64 = 0.75;
 /// Rise and fall at the ends of a sound, in seconds.
 const FADE: f64 = 0.01;
 
-/// Plucks a second of a cross: far above the modulations, so that it is not taken for one.
+/// Plucks a second of a cross: above all modulations, so that it is not taken for one.
 const PLUCKS: f64 = 16.0;
 
 /// Partials end below half the sampling rate.

@@ -1,9 +1,9 @@
 //! Bytes of a file or of memory.
 
 use std::{
-    fs::{self, File},
-    io::{self, Cursor, Write},
-    ops::Deref,
+    fs::File,
+    io::{self, Cursor, Read, Write},
+    ops::{Deref, Range},
     path::{Path, PathBuf},
 };
 
@@ -14,36 +14,47 @@ use super::WeightsError;
 /// Bytes with a name.
 pub(super) struct Blob {
     path: PathBuf,
-    bytes: Box<dyn Deref<Target = [u8]> + Send + Sync>,
+    content: Content,
+}
+
+enum Content {
+    /// A file's, read by the system where they are looked at.
+    Mapped(Mmap),
+    Read(Vec<u8>),
 }
 
 impl Blob {
-    /// The file at `path`, mapped: what is not looked at is not read, and what was can be let go. Where the system has no
-    /// maps, all of it is read.
+    /// The file at `path`, mapped, or read where the system cannot map it.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = File::open(path).map_err(io_error(path))?;
+        let fail = io_error(path);
+        let mut file = File::open(path).map_err(&fail)?;
         // Opening a directory succeeds on some systems; reading it does not.
-        if file.metadata().map_err(io_error(path))?.is_dir() {
+        if file.metadata().map_err(&fail)?.is_dir() {
             return Err(WeightsError::Format {
                 path: path.into(),
                 expected: "a weights file",
                 found: "a directory".into(),
             });
         }
-        match map(&file) {
-            Ok(bytes) => Ok(Self {
-                path: path.into(),
-                bytes: Box::new(bytes),
-            }),
-            Err(_) => Ok(Self::from_bytes(path, fs::read(path).map_err(io_error(path))?)),
-        }
+        let content = match map(&file) {
+            Ok(bytes) => Content::Mapped(bytes),
+            Err(_) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(&fail)?;
+                Content::Read(bytes)
+            }
+        };
+        Ok(Self {
+            path: path.into(),
+            content,
+        })
     }
 
     /// Bytes in memory, called `path` in messages.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Self {
         Self {
             path: path.into(),
-            bytes: Box::new(bytes),
+            content: Content::Read(bytes),
         }
     }
 
@@ -54,36 +65,81 @@ impl Blob {
 
     /// Bytes in all.
     pub fn length(&self) -> u64 {
-        self.bytes.len() as u64
+        self.bytes().len() as u64
     }
 
-    /// All bytes, for a parser that wants to go back and forth.
+    /// All bytes, for a parser that goes back and forth.
     pub fn reader(&self) -> Cursor<&[u8]> {
-        Cursor::new(&self.bytes)
+        Cursor::new(self.bytes())
     }
 
     /// Some bytes.
-    pub fn read(&self, offset: u64, length: u64) -> Result<&[u8], WeightsError> {
+    pub fn read(&self, offset: u64, length: u64) -> Result<Bytes<'_>, WeightsError> {
         let range = || {
             let start = usize::try_from(offset).ok()?;
             let end = start.checked_add(usize::try_from(length).ok()?)?;
-            self.bytes.get(start..end)
+            (end <= self.bytes().len()).then_some(start..end)
         };
-        range().ok_or_else(|| io_error(&self.path)(io::ErrorKind::UnexpectedEof.into()))
+        match range() {
+            Some(range) => Ok(Bytes { blob: self, range }),
+            None => Err(io_error(&self.path)(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Mapped(bytes) => bytes,
+            Content::Read(bytes) => bytes,
+        }
     }
 }
 
+/// Bytes of a [`Blob`]. What is mapped takes memory until this is dropped.
+pub(super) struct Bytes<'a> {
+    blob: &'a Blob,
+    range: Range<usize>,
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.blob.bytes()[self.range.clone()]
+    }
+}
+
+impl Drop for Bytes<'_> {
+    fn drop(&mut self) {
+        if let Content::Mapped(bytes) = &self.blob.content {
+            let_go(bytes, &self.range);
+        }
+    }
+}
+
+// STYLE's rule that `unsafe` is for `ops` is broken because only the system can map a file.
+
 /// A file's bytes.
-#[allow(
-    unsafe_code,
-    reason = "another program may change the file meanwhile, as it may for all that reads weights so"
-)]
+#[allow(unsafe_code, reason = "the file is another's, who may change it")]
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: nothing here writes to a file in place (`write_atomically`), so the bytes stay what they are unless another
-    // program changes them; then values are read that were never meant, and where it cuts the file short, the system
-    // ends this program.
+    // SAFETY: nothing here writes into a file (`write_atomically` replaces it), so the bytes stay what they are unless
+    // another program changes them. Then values are read that were never meant; where it cuts the file short, or the disk
+    // fails, the system ends this program.
     unsafe { Mmap::map(file) }
 }
+
+/// Tells the system that some pages can go; they come back from the file where they are looked at again.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "of maps that were written to, values would be lost")]
+fn let_go(bytes: &Mmap, range: &Range<usize>) {
+    let advice = memmap2::UncheckedAdvice::DontNeed;
+    // SAFETY: the map is of a file and only read, so pages that are gone come back the same.
+    let done = unsafe { bytes.unchecked_advise_range(advice, range.start, range.len()) };
+    // Memory is kept for longer otherwise, and that is all.
+    done.ok();
+}
+
+#[cfg(not(unix))]
+fn let_go(_: &Mmap, _: &Range<usize>) {}
 
 /// The system's words about a file.
 pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WeightsError + use<> {

@@ -64,7 +64,7 @@ pub(super) fn read(blob: &Blob) -> Result<Contents, WeightsError> {
             crc32: None,
         };
         let count = blob.read(at, COUNT)?;
-        let count = u64::from_le_bytes(count.try_into().expect("eight bytes"));
+        let count = u64::from_le_bytes(count[..].try_into().expect("eight bytes"));
         if count != elements {
             let found = format!("{count} elements instead of {elements} in the storage `{name}`");
             return Err(damaged(blob, found));

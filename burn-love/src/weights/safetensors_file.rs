@@ -51,8 +51,8 @@ impl SafetensorsFile {
             path: blob.path().into(),
             found,
         };
-        let prefix = blob.read(0, PREFIX)?;
-        let length = u64::from_le_bytes(prefix.try_into().expect("eight bytes"));
+        let prefix = blob.read(0, PREFIX)?[..].try_into().expect("eight bytes");
+        let length = u64::from_le_bytes(prefix);
         let rest = blob.length() - PREFIX;
         if length > rest.min(LONGEST_HEADER) {
             return Err(damaged(format!(
@@ -60,8 +60,7 @@ impl SafetensorsFile {
                 blob.length()
             )));
         }
-        let header = blob.read(PREFIX, length)?;
-        let header: Metadata = serde_json::from_slice(header)
+        let header: Metadata = serde_json::from_slice(&blob.read(PREFIX, length)?)
             .map_err(|error| damaged(format!("a header that cannot be read ({error})")))?;
         let (expected, found) = (header.data_len() as u64, rest - length);
         if expected != found {
@@ -109,7 +108,7 @@ impl TensorSource for SafetensorsFile {
         let entry = &self.entries[key];
         let (start, end) = entry.data_offsets;
         let bytes = self.blob.read(self.data + start as u64, (end - start) as u64)?;
-        let values = floats(self.blob.path(), key, entry.dtype, bytes)?;
+        let values = floats(self.blob.path(), key, entry.dtype, &bytes)?;
         Ok(TensorData::new(values, entry.shape.clone()))
     }
 }

@@ -16,7 +16,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::{
     TensorInfo, TensorSource, WeightsError,
-    blob::Blob,
+    blob::{Blob, Bytes},
     old_torch,
     pickle::{StoredTensor, state_dict},
     source::floats,
@@ -56,8 +56,8 @@ impl TorchFile {
 
     /// Reads the archive's directory and the pickle, and checks that every storage is there in full.
     pub fn new(blob: Blob) -> Result<Self, WeightsError> {
-        let start = blob.read(0, blob.length().min(ZIP.len() as u64))?;
-        let (tensors, storages) = if start == ZIP {
+        let zipped = blob.read(0, blob.length().min(ZIP.len() as u64))?[..] == *ZIP;
+        let (tensors, storages) = if zipped {
             Self::archive(&blob)?
         } else {
             old_torch::read(&blob)?
@@ -83,12 +83,12 @@ impl TorchFile {
             .ok_or_else(|| other_kind(blob, "a zip archive without data.pkl".into()))?;
         let order = entries.get(&format!("{folder}byteorder"));
         if let Some(order) = order
-            && read_whole(blob, "byteorder", order)? != b"little"
+            && *read_whole(blob, "byteorder", order)? != *b"little"
         {
             return Err(other_kind(blob, "numbers with the highest byte first".into()));
         }
         let pickle = read_whole(blob, "data.pkl", &pickle)?;
-        let tensors = state_dict(pickle).map_err(|found| other_kind(blob, found))?;
+        let tensors = state_dict(&pickle).map_err(|found| other_kind(blob, found))?;
         let mut storages = BTreeMap::new();
         for (key, tensor) in &tensors {
             let name = &tensor.storage;
@@ -107,7 +107,7 @@ impl TorchFile {
     }
 
     /// The bytes of a range of a storage, whose checksum is right.
-    fn bytes(&self, name: &str, start: u64, size: u64) -> Result<&[u8], WeightsError> {
+    fn bytes(&self, name: &str, start: u64, size: u64) -> Result<Bytes<'_>, WeightsError> {
         let entry = &self.storages[name];
         if size == entry.size {
             return read_whole(&self.blob, name, entry);
@@ -143,7 +143,8 @@ impl TensorSource for TorchFile {
         let width = (tensor.dtype.bitsize() / 8) as u64;
         let extent = extent(tensor).expect("checked when the file was opened") as u64;
         let bytes = self.bytes(&tensor.storage, tensor.offset as u64 * width, extent * width)?;
-        let values = floats(self.blob.path(), key, tensor.dtype, bytes)?;
+        let values = floats(self.blob.path(), key, tensor.dtype, &bytes)?;
+        drop(bytes);
         let values = if is_contiguous(tensor) {
             values
         } else {
@@ -204,9 +205,9 @@ fn directory(blob: &Blob) -> Result<BTreeMap<String, Entry>, WeightsError> {
     Ok(entries)
 }
 
-fn read_whole<'a>(blob: &'a Blob, name: &str, entry: &Entry) -> Result<&'a [u8], WeightsError> {
+fn read_whole<'a>(blob: &'a Blob, name: &str, entry: &Entry) -> Result<Bytes<'a>, WeightsError> {
     let bytes = blob.read(entry.start, entry.size)?;
-    if entry.crc32.is_some_and(|crc32| crc32fast::hash(bytes) != crc32) {
+    if entry.crc32.is_some_and(|crc32| crc32fast::hash(&bytes) != crc32) {
         return Err(damaged(blob, format!("another checksum of the entry `{name}`")));
     }
     Ok(bytes)

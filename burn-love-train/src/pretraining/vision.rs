@@ -230,7 +230,7 @@ impl Task for VisionTask<'_> {
         let [_, p, d] = features.patches.dims();
         let logits = module.patch.forward(features.patches.reshape([n * p, d]));
         let all = |of: fn(&FrameLabels) -> &[f32]| {
-            let values: Vec<f32> = labels.iter().flat_map(|labels| of(labels)).copied().collect();
+            let values: Vec<f32> = labels.iter().flat_map(of).copied().collect();
             let columns = values.len() / n;
             upload::<B, 2>(values, [n, columns], device)
         };

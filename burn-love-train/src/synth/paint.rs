@@ -28,42 +28,46 @@ const STRIPE: f64 = 0.5;
 const DOT: f64 = 0.56;
 const CHECK: f64 = 0.36;
 
-/// A pattern that no surface has: blotches of a darker shade, all over the object.
-pub struct Blotches {
-    noise: Noise,
-    /// Where between the lightest and the darkest place the shade is half dark.
+/// Shortest and longest waves of other patterns, as a share of the radius.
+const SHORTEST: f64 = 0.35;
+const LONGEST: f64 = 2.0;
+
+/// A pattern that no surface has: where a few waves add up, a darker shade.
+pub struct Waves {
+    /// Frequency along both axes, in radians per radius, and phase.
+    waves: Vec<[f64; 3]>,
+    /// Of the waves' sum, where the shade is half dark.
     middle: f64,
-    /// How hard the edges of blotches are.
+    /// How hard the edges of the shade are.
     contrast: f64,
     /// How light the shade is.
     shade: f64,
-    /// Where the noise's first axis points, as cosine and sine.
-    along: [f64; 2],
-    /// How long blotches are along it, beside their width.
-    stretch: f64,
 }
 
-impl Blotches {
-    /// Blotches of any size and direction, round and long ones, some with soft edges and some with hard ones.
+impl Waves {
+    /// Waves in any directions, short and long.
     pub fn draw(rng: &mut impl Rng) -> Self {
-        let cells = rng.random_range(3..10);
-        let (sine, cosine) = rng.random_range(0.0..TAU).sin_cos();
+        let count = rng.random_range(3..=6);
+        let waves = (0..count).map(|_| {
+            let (sine, cosine) = rng.random_range(0.0..TAU).sin_cos();
+            let frequency = TAU / rng.random_range(SHORTEST.ln()..LONGEST.ln()).exp();
+            [frequency * cosine, frequency * sine, rng.random_range(0.0..TAU)]
+        });
         Self {
-            along: [cosine, sine],
-            stretch: rng.random_range(1.0..3.0),
-            noise: Noise::new(cells, cells, rng),
-            middle: rng.random_range(0.35..0.65),
-            contrast: rng.random_range(3.0..12.0),
-            shade: rng.random_range(0.15..0.6),
+            waves: waves.collect(),
+            middle: rng.random_range(-0.5..0.5),
+            contrast: rng.random_range(2.0..12.0),
+            shade: rng.random_range(0.15..0.5),
         }
     }
 
     /// The light at a point in the object's own coordinates.
     fn at(&self, light: Light, [x, y]: [f64; 2]) -> Light {
-        let [cosine, sine] = self.along;
-        let turned = [(cosine * x + sine * y) / self.stretch, cosine * y - sine * x];
-        let [u, v] = turned.map(|x| (x / 2.0 + 0.5).clamp(0.0, 1.0));
-        let dark = ((self.noise.at(u, v) - self.middle) * self.contrast + 0.5).clamp(0.0, 1.0);
+        let waves = self
+            .waves
+            .iter()
+            .map(|[u, v, phase]| (u * x + v * y + phase).sin());
+        let dark = ((waves.sum::<f64>() - self.middle) * self.contrast + 0.5).clamp(0.0, 1.0);
         mix(light, light.map(|v| v * self.shade), dark)
     }
 }
@@ -123,7 +127,7 @@ struct Appearance {
     outline: Outline,
     item: Item,
     /// Instead of the item's surface.
-    blotches: Option<Blotches>,
+    waves: Option<Waves>,
 }
 
 impl Appearance {
@@ -131,17 +135,13 @@ impl Appearance {
         Self {
             outline: outline(&object.item, object.unnamed),
             item: object.item,
-            blotches: object.unnamed.and_then(Unnamed::pattern),
+            waves: object.unnamed.and_then(Unnamed::pattern),
         }
     }
 }
 
 fn paint(frame: &mut RgbImage, look: &Appearance, pose: &Pose) {
-    let Appearance {
-        outline,
-        item,
-        blotches,
-    } = look;
+    let Appearance { outline, item, waves } = look;
     let (columns, rows) = bounds(outline, pose);
     let rim = shade(rgb(item.colour)).map(|v| v * 0.4);
     for y in rows.start.max(0)..rows.end.min(i64::from(frame.height())) {
@@ -157,9 +157,9 @@ fn paint(frame: &mut RgbImage, look: &Appearance, pose: &Pose) {
                 if !outline.contains(point, 0.0) {
                     continue;
                 }
-                let light = match blotches {
+                let light = match waves {
                     _ if !outline.contains(point, RIM) => rim,
-                    Some(blotches) => blotches.at(rgb(item.colour), point),
+                    Some(waves) => waves.at(rgb(item.colour), point),
                     None => pattern(item, point),
                 };
                 sum = std::array::from_fn(|c| sum[c] + light[c]);

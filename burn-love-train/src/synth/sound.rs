@@ -35,7 +35,7 @@ pub fn mix(voices: &[Voice], rng: &mut impl Rng) -> Vec<f64> {
     for voice in voices {
         // A carrier for the whole clip keeps its phase over pauses.
         let carrier = match voice.unnamed.and_then(Unnamed::partials) {
-            Some(strengths) => partials(&strengths, voice.pitch_hz, length),
+            Some(own) => partials(&own, voice.pitch_hz, length),
             None => carrier(voice.class.shape, voice.pitch_hz, length, rng),
         };
         let of_surface = voice.class.surface.modulation_hz();
@@ -141,11 +141,18 @@ fn carrier(shape: Shape, pitch: f64, length: usize, rng: &mut impl Rng) -> Vec<f
     }
 }
 
-/// A sum of partials with the given strengths, the pitch's own first.
-fn partials(strengths: &[f64], pitch: f64, length: usize) -> Vec<f64> {
-    let table = period(pitch, |k| strengths.get(k - 1).copied().unwrap_or_default());
-    let cycles = |i: usize| pitch * i as f64 / f64::from(SAMPLE_RATE);
-    limit((0..length).map(|i| lookup(&table, cycles(i))).collect())
+/// A sum of partials at the given multiples of the pitch, with the given strengths.
+fn partials(partials: &[(f64, f64)], pitch: f64, length: usize) -> Vec<f64> {
+    let at = |i: usize| {
+        let cycles = pitch * i as f64 / f64::from(SAMPLE_RATE);
+        let audible = partials
+            .iter()
+            .filter(|(multiple, _)| multiple * pitch <= HIGHEST);
+        audible
+            .map(|(multiple, strength)| strength * (TAU * multiple * cycles).sin())
+            .sum()
+    };
+    limit((0..length).map(at).collect())
 }
 
 /// One period of a sum of partials with the given strengths.

@@ -12,16 +12,17 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{Class, Surface},
+    class::Surface,
     compose::UnitDraft,
     language::Look,
     outline::{Blob, Outline},
-    paint::Blotches,
+    paint::Waves,
     scene::Item,
 };
 
-/// Partials of a spectrum without a name.
-const PARTIALS: usize = 10;
+/// Partials of a spectrum without a name, and the whole part of the highest one's multiple of the pitch.
+const PARTIALS: Range<usize> = 2..6;
+const HIGHEST_MULTIPLE: u32 = 6;
 
 /// Lowest and highest modulation without a name, in Hz, and how far it stays from those of surfaces.
 const MODULATIONS: Range<f64> = 1.0..14.0;
@@ -58,17 +59,22 @@ impl Unnamed {
     }
 
     /// The pattern of an object instead of its surface.
-    pub fn pattern(self) -> Option<Blotches> {
-        (self.attribute == Attribute::Surface).then(|| Blotches::draw(&mut self.rng(0)))
+    pub fn pattern(self) -> Option<Waves> {
+        (self.attribute == Attribute::Surface).then(|| Waves::draw(&mut self.rng(0)))
     }
 
-    /// The strengths of a sound's partials, the lowest first, instead of its shape's.
-    pub fn partials(self) -> Option<Vec<f64>> {
+    /// The partials of a sound instead of its shape's: their frequencies as multiples of the pitch, and their strengths.
+    ///
+    /// No multiple is near a whole number, so it sounds like no shape.
+    pub fn partials(self) -> Option<Vec<(f64, f64)>> {
         (self.attribute == Attribute::Shape).then(|| {
             let rng = &mut self.rng(1);
-            let tilt = rng.random_range(0.0..2.0);
-            let strength = |k: usize| rng.random_range(0.0..1.0) / (k as f64).powf(tilt);
-            (1..=PARTIALS).map(strength).collect()
+            let count = rng.random_range(PARTIALS);
+            let mut partial = || {
+                let whole = f64::from(rng.random_range(1..=HIGHEST_MULTIPLE));
+                (whole + rng.random_range(0.25..0.75), rng.random_range(0.3..1.0))
+            };
+            (0..count).map(|_| partial()).collect()
         })
     }
 
@@ -103,34 +109,28 @@ pub fn outline(item: &Item, unnamed: Option<Unnamed>) -> Outline {
 /// Draws for each item of a unit what it has no name for, if anything: so many of a hundred items that can lose an
 /// attribute lose one.
 ///
-/// An item can lose what no row states of it, provided that what it keeps tells which sound is its own.
+/// An item can lose what no row states of it, unless another one that lost the same keeps the same: what is kept, and that the
+/// other has no name, tells which sound is its own.
 pub fn draw(draft: &UnitDraft, percent: u32, rng: &mut impl Rng) -> Vec<Option<Unnamed>> {
-    let stated = |look: Look| {
-        let rows = draft.clips.iter().flat_map(|clip| &clip.rows);
-        rows.into_iter().any(|row| row.meaning.looks.contains(&look))
-    };
+    let rows = || draft.clips.iter().flat_map(|clip| &clip.rows);
     let mut drawn: Vec<Option<Unnamed>> = Vec::new();
     for item in &draft.items {
-        let Class { shape, surface } = item.class;
-        // Another modulation is told from all that have names; another spectrum is not.
-        let alike = |(other, given): (&Item, &Option<Unnamed>)| {
-            other.class.shape == shape && given.is_some_and(|given| given.keeps(Attribute::Shape))
+        let shape = Look::Shape(item.class.shape);
+        let surface = Look::Surface(item.class.surface);
+        let free = |attribute: &Attribute| {
+            let (own, kept) = match attribute {
+                Attribute::Shape => (shape, surface),
+                Attribute::Surface => (surface, shape),
+            };
+            let alike = |(other, given): (&Item, &Option<Unnamed>)| {
+                other.looks(kept) && given.is_some_and(|given| given.attribute == *attribute)
+            };
+            !rows().any(|row| row.meaning.looks.contains(&own)) && !draft.items.iter().zip(&drawn).any(alike)
         };
-        let only_shape = !draft.items.iter().zip(&drawn).any(alike);
-        let voices = draft.clips.iter().flat_map(|clip| &clip.voices);
-        let classes = draft.items.iter().map(|item| item.class);
-        let mut others = classes
-            .chain(voices.map(|voice| voice.class))
-            .filter(|class| *class != item.class);
-        let only_surface = others.all(|class| class.surface != surface);
-
-        let mut free = Vec::new();
-        if only_surface && !stated(Look::Shape(shape)) {
-            free.push(Attribute::Shape);
-        }
-        if only_shape && !stated(Look::Surface(surface)) {
-            free.push(Attribute::Surface);
-        }
+        let free: Vec<Attribute> = [Attribute::Shape, Attribute::Surface]
+            .into_iter()
+            .filter(free)
+            .collect();
         let (wanted, seed) = (rng.random_ratio(percent, 100), rng.random());
         let attribute = free.choose(rng).filter(|_| wanted);
         drawn.push(attribute.map(|&attribute| Unnamed { attribute, seed }));

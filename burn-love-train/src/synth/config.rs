@@ -39,8 +39,8 @@ pub struct SynthConfig {
     /// Whether a tenth of the expressions is about the order of sounds ("the first sounding object"), which a model
     /// without positions on its audio tokens cannot tell.
     pub order_expressions: bool,
-    /// Of a hundred objects of the train split that can lose the name of their shape or surface, as no expression states it
-    /// and the other one tells which sound is theirs, how many have a look without a name, and a sound to match.
+    /// Of a hundred objects of the train split that can lose the name of their shape or surface, as no expression states it and
+    /// none beside them would be taken for them, how many have a look without a name, and a sound to match.
     pub unnamed_percent: u32,
 }
 

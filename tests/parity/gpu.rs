@@ -9,11 +9,20 @@ macro_rules! on_gpu {
 
         use crate::{
             Bounds, clip, hiera, hiera_square, image_gradients, image_path, image_predictor, mask_decoder,
-            memory_attention, memory_encoder, neck, other_geometry, prompt_encoder, roberta, session, track,
-            track_points, track_token, two_way_transformer, vggish, video_options, video_postprocess, vit,
+            memory_attention, memory_encoder, neck, other_geometry, prompt_encoder, roads, roberta, session,
+            track, track_points, track_token, two_way_transformer, vggish, video_options, video_postprocess,
+            vit,
         };
 
         const BOUNDS: Bounds = $bounds;
+
+        #[test]
+        fn roads_agree() {
+            let Some((_alone, gpu)) = $claim() else {
+                return;
+            };
+            roads::check::<Autodiff<$Gpu>>(&gpu, BOUNDS);
+        }
 
         #[test]
         fn hiera_agrees() {

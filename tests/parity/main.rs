@@ -19,6 +19,7 @@ mod other_geometry;
 mod pictures;
 mod presets;
 mod prompt_encoder;
+mod roads;
 mod roberta;
 mod schedule;
 mod session;

@@ -62,6 +62,11 @@ fn attend<B: Backend>(
         Ok(attended) => return attended,
         Err(inputs) => inputs,
     };
+    #[cfg(feature = "cube")]
+    let (query, key, value, mask) = match super::cube::attention(query, key, value, mask) {
+        Ok(attended) => return attended,
+        Err(inputs) => inputs,
+    };
     plain(query, key, value, mask)
 }
 

@@ -4,12 +4,9 @@
 //! threads, and inner loops are compiled for AVX2 where the machine has it. Sums over rows are two-stage with a
 //! fixed order, so results do not depend on the number of threads.
 
-use std::{any::Any, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
-use burn::{
-    prelude::*,
-    tensor::{DType, TensorPrimitive},
-};
+use burn::{prelude::*, tensor::DType};
 use burn_autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
@@ -18,6 +15,8 @@ use burn_autodiff::{
 };
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
+
+use super::roads::{cast, primitive, same_type, wrap};
 
 mod attention;
 mod conv;
@@ -50,20 +49,6 @@ const CHUNK: usize = 16 * 1024;
 
 /// Independent sums in an inner loop, so that it vectorises.
 const LANES: usize = 16;
-
-/// `value` as a `T` if that is what it is, without copying.
-fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
-    let mut slot = Some(value);
-    if let Some(found) = (&mut slot as &mut dyn Any).downcast_mut::<Option<T>>() {
-        return Ok(found.take().expect("the slot was just filled"));
-    }
-    Err(slot.expect("a failed downcast leaves the slot filled"))
-}
-
-/// The tensor in its generic type again, which it had when it came.
-fn same_type<T, S>(cast: Result<T, S>) -> T {
-    cast.unwrap_or_else(|_| unreachable!("the input had this type"))
-}
 
 /// The storage behind a tensor, contiguous from its start; `None` unless it is f32.
 fn contiguous(tensor: FlexTensor) -> Option<FlexTensor> {
@@ -142,14 +127,6 @@ fn positive(tensor: FlexTensor) -> FlexTensor {
     } else {
         tensor.to_contiguous()
     }
-}
-
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
-    tensor.into_primitive().tensor()
-}
-
-fn wrap<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
 fn slice(tensor: &FlexTensor) -> &[f32] {

@@ -14,6 +14,11 @@ pub fn gelu<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
         Ok(y) => return y,
         Err(x) => x,
     };
+    #[cfg(feature = "cube")]
+    let x = match super::cube::gelu(x) {
+        Ok(y) => return y,
+        Err(x) => x,
+    };
     plain(x)
 }
 

@@ -1,7 +1,8 @@
 //! One door per numeric: every operation that backends get wrong, slow or not at all.
 //!
 //! Signatures are plain `B: Backend`. Inside, a known backend may take a faster road (feature `flex`: the CPU
-//! backend, with and without autodiff); each fast road is tested against the plain one.
+//! backend; features `cuda` and `wgpu`: the GPU backends; all with and without autodiff); each fast road is tested
+//! against the plain one.
 
 mod add;
 mod attention;
@@ -16,8 +17,12 @@ mod resize;
 mod rotate;
 mod round;
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "cube", feature = "flex"))]
+mod roads;
 
 pub use add::add_to_each;
 pub use attention::{attention, causal_attention};

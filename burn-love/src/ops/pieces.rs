@@ -9,12 +9,20 @@ pub(crate) const MAX_BUFFER: usize = 32 * 1024 * 1024;
 #[cfg(feature = "flex")]
 const CACHED: usize = 4 * 1024 * 1024;
 
+/// Largest buffer on CUDA, in elements: 1 GiB of f32, since parts of a product leave a large GPU idle.
+#[cfg(feature = "cuda")]
+const WHOLE: usize = 256 * 1024 * 1024;
+
 /// Elements that a buffer should have at most. In training, parts would cost more than they bring: the gradient of a part is
 /// as large as the whole.
 fn largest<B: Backend>() -> usize {
     #[cfg(feature = "flex")]
     if std::any::TypeId::of::<B>() == std::any::TypeId::of::<burn_flex::Flex>() {
         return CACHED;
+    }
+    #[cfg(feature = "cuda")]
+    if super::cube::is_cuda::<B>() {
+        return WHOLE;
     }
     MAX_BUFFER
 }

@@ -1,0 +1,134 @@
+//! Fast roads for the GPU backends, forward and (under `Autodiff`) backward: kernels in CubeCL, the same for CUDA and
+//! WGPU.
+//!
+//! All kernels compute in f32 and follow the tensors' strides: CUDA's allocations may pad rows.
+
+use burn::{prelude::*, tensor::DType};
+use burn_autodiff::{
+    Autodiff,
+    checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn_cubecl::{CubeBackend, CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
+use cubecl::prelude::{CubeCount, CubeDim};
+
+use super::roads::{cast, primitive, same_type, wrap};
+
+mod attention;
+mod attention_kernel;
+mod gelu;
+mod gelu_kernel;
+mod layer_norm;
+mod layer_norm_kernel;
+mod linear;
+
+pub(super) use attention::attention;
+pub(super) use gelu::gelu;
+pub(super) use layer_norm::layer_norm;
+pub(super) use linear::linear;
+
+/// A GPU backend on one of CubeCL's runtimes.
+trait Gpu: Backend<FloatTensorPrimitive = CubeTensor<Self::Runtime>> {
+    /// The runtime.
+    type Runtime: CubeRuntime;
+}
+
+/// CUDA.
+#[cfg(feature = "cuda")]
+type Cuda = CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>;
+/// WGPU, with truth values as WGSL has them.
+#[cfg(feature = "wgpu")]
+type Wgpu = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
+/// WGPU, with truth values as Vulkan and Metal have them.
+#[cfg(feature = "wgpu")]
+type Native = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u8>;
+
+#[cfg(feature = "cuda")]
+impl Gpu for Cuda {
+    type Runtime = cubecl::cuda::CudaRuntime;
+}
+#[cfg(feature = "wgpu")]
+impl Gpu for Wgpu {
+    type Runtime = cubecl::wgpu::WgpuRuntime;
+}
+#[cfg(feature = "wgpu")]
+impl Gpu for Native {
+    type Runtime = cubecl::wgpu::WgpuRuntime;
+}
+
+/// Whether the backend is CUDA's.
+#[cfg(feature = "cuda")]
+pub(super) fn is_cuda<B: Backend>() -> bool {
+    std::any::TypeId::of::<B>() == std::any::TypeId::of::<Cuda>()
+}
+
+/// A backend with autodiff, as training uses it.
+type Tracked<G> = Autodiff<G, NoCheckpointing>;
+
+/// Elements that a thread reads at a time.
+const WIDE: usize = 4;
+
+/// Takes the road of the GPU backend that `$inputs` are on: `$direct` without autodiff, `$tracked` with it; hands them back
+/// where there is none. `$Inputs` is their type on a backend.
+macro_rules! on_each_gpu {
+    ($Inputs:ident $([$D:ident])?, $inputs:expr, $direct:expr, $tracked:expr) => {{
+        let inputs = $inputs;
+        #[cfg(feature = "cuda")]
+        let inputs = on_each_gpu!(@Cuda, $Inputs $([$D])?, inputs, $direct, $tracked);
+        #[cfg(feature = "wgpu")]
+        let inputs = on_each_gpu!(@Wgpu, $Inputs $([$D])?, inputs, $direct, $tracked);
+        #[cfg(feature = "wgpu")]
+        let inputs = on_each_gpu!(@Native, $Inputs $([$D])?, inputs, $direct, $tracked);
+        Err(inputs)
+    }};
+    (@$G:ident, $Inputs:ident $([$D:ident])?, $inputs:ident, $direct:expr, $tracked:expr) => {{
+        let inputs = match cast::<_, $Inputs<$G $(, $D)?>>($inputs) {
+            Ok(inputs) => {
+                return match $direct(inputs) {
+                    Ok(output) => Ok(same_type(cast(output))),
+                    Err::<_, $Inputs<$G $(, $D)?>>(inputs) => Err(same_type(cast(inputs))),
+                };
+            }
+            Err(inputs) => inputs,
+        };
+        match cast::<_, $Inputs<Tracked<$G> $(, $D)?>>(inputs) {
+            Ok(inputs) => {
+                return match $tracked(inputs) {
+                    Ok(output) => Ok(same_type(cast(output))),
+                    Err::<_, $Inputs<Tracked<$G> $(, $D)?>>(inputs) => Err(same_type(cast(inputs))),
+                };
+            }
+            Err(inputs) => inputs,
+        }
+    }};
+}
+use on_each_gpu;
+
+/// A tensor of `shape` beside `other`, rows without gaps, with anything in it.
+fn empty<R: CubeRuntime>(other: &CubeTensor<R>, shape: impl Into<Shape>) -> CubeTensor<R> {
+    let shape = shape.into();
+    let handle = other.client.empty(DType::F32.size() * shape.num_elements());
+    let (client, device) = (other.client.clone(), other.device.clone());
+    CubeTensor::new_contiguous(client, device, shape, handle, DType::F32)
+}
+
+/// Whether rows are read in whole vectors: elements lie side by side, and rows start at multiples of [`WIDE`].
+fn in_vectors<R: CubeRuntime>(tensor: &CubeTensor<R>) -> bool {
+    let (strides, shape) = (tensor.meta.strides(), tensor.meta.shape());
+    let last = strides.len() - 1;
+    strides[last] == 1
+        && strides[..last].iter().all(|stride| stride.is_multiple_of(WIDE))
+        && shape[last].is_multiple_of(WIDE)
+        && tensor
+            .handle
+            .offset_start
+            .unwrap_or(0)
+            .is_multiple_of(4 * WIDE as u64)
+}
+
+/// As many cubes, in a grid whose sides no device is too small for.
+fn cubes(count: usize) -> CubeCount {
+    let x = count.clamp(1, 32 * 1024);
+    CubeCount::Static(x as u32, count.div_ceil(x) as u32, 1)
+}

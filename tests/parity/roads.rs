@@ -1,0 +1,173 @@
+//! The fast roads of `ops` on a GPU against the same operations on the CPU, forward and backward.
+
+use burn::{
+    backend::Autodiff,
+    nn::{Linear, LinearConfig},
+    prelude::*,
+    tensor::backend::AutodiffBackend,
+};
+use burn_flex::Flex;
+use burn_love::ops::{attention, gelu, layer_norm, linear};
+
+use crate::Bounds;
+
+type Cpu = Autodiff<Flex>;
+
+/// Numbers between −2 and 2 that look random; `seed` makes others.
+fn numbers<const D: usize>(dims: [usize; D], seed: usize) -> TensorData {
+    let number = |i: usize| ((i * 2_654_435_761 + seed * 40_503) % 10_007) as f32 / 2_501.75 - 2.0;
+    TensorData::new((0..dims.iter().product()).map(number).collect(), dims)
+}
+
+/// What an operation gives in training and in inference, and the gradients of its inputs for a given one of its output.
+fn run<B: AutodiffBackend, const D: usize>(
+    device: &B::Device,
+    inputs: &[TensorData],
+    operation: impl Fn(&[Tensor<B, D>]) -> Tensor<B, D>,
+    inference: impl Fn(&[Tensor<B::InnerBackend, D>]) -> Tensor<B::InnerBackend, D>,
+) -> Vec<TensorData> {
+    let inputs: Vec<_> = inputs
+        .iter()
+        .map(|data| Tensor::<B, D>::from_data(data.clone(), device).require_grad())
+        .collect();
+    let y = operation(&inputs);
+    let slope = Tensor::from_data(numbers(y.dims(), 9), device);
+    let gradients = (y.clone() * slope).sum().backward();
+    let frozen: Vec<_> = inputs.iter().map(|x| x.clone().inner()).collect();
+    let direct = inference(&frozen);
+    let mut all = vec![y.into_data(), direct.into_data()];
+    all.extend(
+        inputs
+            .iter()
+            .map(|x| x.grad(&gradients).expect("a gradient").into_data()),
+    );
+    all
+}
+
+/// The largest difference of what two backends gave, of the largest value.
+fn agree(name: &str, ours: &[TensorData], cpu: &[TensorData], bounds: Bounds) {
+    for (i, (ours, cpu)) in ours.iter().zip(cpu).enumerate() {
+        let [ours, cpu] = [ours, cpu].map(|data| data.to_vec::<f32>().expect("f32"));
+        let largest = cpu.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let apart = ours.iter().zip(&cpu).fold(0.0f32, |most, (a, b)| {
+            let apart = (a - b).abs();
+            if apart.is_nan() {
+                f32::INFINITY
+            } else {
+                most.max(apart)
+            }
+        });
+        let bound = if i < 2 { bounds.module } else { bounds.gradient };
+        println!("{name} {i}: largest relative difference {:.1e}", apart / largest);
+        assert!(
+            apart <= bound as f32 * largest,
+            "{name}, output {i}: {apart} of {largest}"
+        );
+    }
+}
+
+/// Shapes `[B, heads, Lq, Lk, Dh, Dv]`: less than a tile and more, keys in parts, wide heads.
+const ATTENTION: [[usize; 6]; 3] = [
+    [2, 3, 70, 100, 8, 12],
+    [1, 1, 20, 600, 16, 16],
+    [2, 1, 20, 70, 256, 64],
+];
+
+/// Heads beside each other in memory, as linear layers give them.
+fn heads<B: Backend>(x: &Tensor<B, 4>) -> Tensor<B, 4> {
+    x.clone().swap_dims(1, 2)
+}
+
+/// Of the last entry all keys are ignored, of the others every third.
+fn mask<B: Backend>(b: usize, lk: usize, device: &B::Device) -> Tensor<B, 2, Bool> {
+    let ignored = (0..b * lk).map(|i| i / lk + 1 == b && b > 1 || i % 3 == 0);
+    Tensor::from_data(TensorData::new(ignored.collect::<Vec<bool>>(), [b, lk]), device)
+}
+
+fn attended<B: Backend>(inputs: &[Tensor<B, 4>], masked: bool) -> Tensor<B, 4> {
+    let [query, key, value] = inputs else {
+        unreachable!("three inputs")
+    };
+    let [b, lk, ..] = key.dims();
+    let mask = masked.then(|| mask::<B>(b, lk, &key.device()));
+    attention(heads(query), heads(key), heads(value), mask)
+}
+
+fn normed<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
+    let row = |x: &Tensor<B, 2>| x.clone().reshape([x.dims()[1]]);
+    layer_norm(inputs[0].clone(), row(&inputs[1]), row(&inputs[2]), 1e-6)
+}
+
+fn layer<B: Backend>(inputs: &[Tensor<B, 2>]) -> Linear<B> {
+    use burn::module::Param;
+    let [input, output] = inputs[1].dims();
+    let mut layer = LinearConfig::new(input, output).init::<B>(&inputs[0].device());
+    layer.weight = Param::initialized(layer.weight.id, inputs[1].clone());
+    layer.bias = Some(Param::initialized(
+        burn::module::ParamId::new(),
+        inputs[2].clone().reshape([output]),
+    ));
+    layer
+}
+
+fn apply<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
+    linear(&layer(inputs), inputs[0].clone())
+}
+
+fn bent<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
+    gelu(inputs[0].clone())
+}
+
+/// All roads on one GPU.
+pub fn check<G: AutodiffBackend>(gpu: &G::Device, bounds: Bounds) {
+    let cpu = Default::default();
+    for [b, n, lq, lk, dh, dv] in ATTENTION {
+        let inputs = [
+            numbers([b, lq, n, dh], 1),
+            numbers([b, lk, n, dh], 2),
+            numbers([b, lk, n, dv], 3),
+        ];
+        for masked in [false, true] {
+            let name = format!("attention of {lq} to {lk}, heads of {dh}, masked {masked}");
+            let ours = run::<G, 4>(gpu, &inputs, |x| attended(x, masked), |x| attended(x, masked));
+            let theirs = run::<Cpu, 4>(&cpu, &inputs, |x| attended(x, masked), |x| attended(x, masked));
+            agree(&name, &ours, &theirs, bounds);
+        }
+    }
+    for [rows, width] in [[37, 24], [70, 516]] {
+        let inputs = [
+            numbers([rows, width], 1),
+            numbers([1, width], 2),
+            numbers([1, width], 3),
+        ];
+        let ours = run::<G, 2>(gpu, &inputs, normed, normed);
+        let theirs = run::<Cpu, 2>(&cpu, &inputs, normed, normed);
+        agree(
+            &format!("layer norm of {rows} rows of {width}"),
+            &ours,
+            &theirs,
+            bounds,
+        );
+    }
+    for [rows, input, output] in [[70, 68, 132], [5, 7, 3], [300, 88, 64]] {
+        let inputs = [
+            numbers([rows, input], 1),
+            numbers([input, output], 2),
+            numbers([1, output], 3),
+        ];
+        let ours = run::<G, 2>(gpu, &inputs, apply, apply);
+        let theirs = run::<Cpu, 2>(&cpu, &inputs, apply, apply);
+        agree(
+            &format!("linear of {rows} rows, {input} to {output}"),
+            &ours,
+            &theirs,
+            bounds,
+        );
+    }
+    for dims in [[7, 33], [8, 64]] {
+        let inputs = [numbers(dims, 1)];
+        let ours = run::<G, 2>(gpu, &inputs, bent, bent);
+        let theirs = run::<Cpu, 2>(&cpu, &inputs, bent, bent);
+        agree("gelu", &ours, &theirs, bounds);
+    }
+}

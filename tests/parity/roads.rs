@@ -2,12 +2,16 @@
 
 use burn::{
     backend::Autodiff,
-    nn::{Linear, LinearConfig},
+    module::{Param, ParamId},
+    nn::{
+        Linear, LinearConfig, PaddingConfig2d,
+        conv::{Conv2d, Conv2dConfig},
+    },
     prelude::*,
     tensor::backend::AutodiffBackend,
 };
 use burn_flex::Flex;
-use burn_love::ops::{attention, gelu, layer_norm, linear};
+use burn_love::ops::{attention, conv1x1, conv2d_channels_last, gelu, layer_norm, linear};
 
 use crate::Bounds;
 
@@ -99,12 +103,11 @@ fn normed<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
 }
 
 fn layer<B: Backend>(inputs: &[Tensor<B, 2>]) -> Linear<B> {
-    use burn::module::Param;
     let [input, output] = inputs[1].dims();
     let mut layer = LinearConfig::new(input, output).init::<B>(&inputs[0].device());
     layer.weight = Param::initialized(layer.weight.id, inputs[1].clone());
     layer.bias = Some(Param::initialized(
-        burn::module::ParamId::new(),
+        ParamId::new(),
         inputs[2].clone().reshape([output]),
     ));
     layer
@@ -116,6 +119,39 @@ fn apply<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
 
 fn bent<B: Backend>(inputs: &[Tensor<B, 2>]) -> Tensor<B, 2> {
     gelu(inputs[0].clone())
+}
+
+/// `[B, C, H, W]`, channels, kernel, stride and padding of convolutions.
+const CONVOLUTIONS: [([usize; 4], usize, usize, usize, usize); 4] = [
+    ([2, 12, 9, 11], 8, 1, 1, 0),
+    ([2, 3, 12, 16], 8, 4, 4, 0),
+    ([2, 3, 11, 9], 5, 3, 2, 1),
+    ([1, 64, 24, 16], 72, 3, 1, 1),
+];
+
+fn convolution<B: Backend>(inputs: &[Tensor<B, 4>], stride: usize, padding: usize) -> Conv2d<B> {
+    let [out, channels, kernel, _] = inputs[1].dims();
+    let mut conv = Conv2dConfig::new([channels, out], [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(match padding {
+            0 => PaddingConfig2d::Valid,
+            side => PaddingConfig2d::Explicit(side, side, side, side),
+        })
+        .init::<B>(&inputs[0].device());
+    conv.weight = Param::initialized(ParamId::new(), inputs[1].clone());
+    let bias = inputs[2].clone().reshape([out]);
+    conv.bias = Some(Param::initialized(ParamId::new(), bias));
+    conv
+}
+
+/// On a map whose channels lie last, or first in memory.
+fn convolved<B: Backend>(inputs: &[Tensor<B, 4>], stride: usize, padding: usize) -> Tensor<B, 4> {
+    let conv = convolution(inputs, stride, padding);
+    let x = inputs[0].clone();
+    match conv.kernel_size {
+        [1, 1] => conv1x1(&conv, x),
+        _ => conv2d_channels_last(&conv, x.permute([0, 2, 3, 1])), // BCHW → BHWC
+    }
 }
 
 /// All roads on one GPU.
@@ -163,6 +199,27 @@ pub fn check<G: AutodiffBackend>(gpu: &G::Device, bounds: Bounds) {
             &theirs,
             bounds,
         );
+    }
+    for (dims, out, kernel, stride, padding) in CONVOLUTIONS {
+        let inputs = [
+            numbers(dims, 1),
+            numbers([out, dims[1], kernel, kernel], 2),
+            numbers([1, out, 1, 1], 3),
+        ];
+        let ours = run::<G, 4>(
+            gpu,
+            &inputs,
+            |x| convolved(x, stride, padding),
+            |x| convolved(x, stride, padding),
+        );
+        let theirs = run::<Cpu, 4>(
+            &cpu,
+            &inputs,
+            |x| convolved(x, stride, padding),
+            |x| convolved(x, stride, padding),
+        );
+        let name = format!("convolution of {dims:?} to {out} by {kernel}, stride {stride}");
+        agree(&name, &ours, &theirs, bounds);
     }
     for dims in [[7, 33], [8, 64]] {
         let inputs = [numbers(dims, 1)];

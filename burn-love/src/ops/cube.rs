@@ -17,6 +17,8 @@ use super::roads::{cast, primitive, same_type, wrap};
 
 mod attention;
 mod attention_kernel;
+mod conv;
+mod conv_kernel;
 mod gelu;
 mod gelu_kernel;
 mod layer_norm;
@@ -24,6 +26,7 @@ mod layer_norm_kernel;
 mod linear;
 
 pub(super) use attention::attention;
+pub(super) use conv::conv2d_channels_last;
 pub(super) use gelu::gelu;
 pub(super) use layer_norm::layer_norm;
 pub(super) use linear::linear;
@@ -65,6 +68,28 @@ pub(super) fn is_cuda<B: Backend>() -> bool {
 
 /// A backend with autodiff, as training uses it.
 type Tracked<G> = Autodiff<G, NoCheckpointing>;
+
+/// Whether the backend is a GPU's, with autodiff or without.
+fn is_gpu<B: Backend>() -> bool {
+    use std::any::TypeId;
+    let one = TypeId::of::<B>();
+    #[cfg(feature = "cuda")]
+    if one == TypeId::of::<Cuda>() || one == TypeId::of::<Tracked<Cuda>>() {
+        return true;
+    }
+    #[cfg(feature = "wgpu")]
+    if [
+        TypeId::of::<Wgpu>(),
+        TypeId::of::<Native>(),
+        TypeId::of::<Tracked<Wgpu>>(),
+        TypeId::of::<Tracked<Native>>(),
+    ]
+    .contains(&one)
+    {
+        return true;
+    }
+    false
+}
 
 /// Elements that a thread reads at a time.
 const WIDE: usize = 4;

@@ -32,7 +32,8 @@ pub(crate) fn linear_in_parts<B: Backend, const D: usize, const N: usize>(
     })
 }
 
-fn rows<B: Backend, const D: usize>(
+/// [`linear`] with a weight `[input, output]` of its own.
+pub(super) fn rows<B: Backend, const D: usize>(
     x: Tensor<B, D>,
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,

@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use burn::{
-    nn::{PaddingConfig2d, conv::Conv2d},
-    tensor::TensorMetadata,
-};
+use burn::{nn::conv::Conv2d, tensor::TensorMetadata};
 use multiversion::multiversion;
 
 use super::{
+    super::conv::Sizes,
     conv_gradients::tracked,
     matrix::{Matrix, Right, shared_product},
     permute::permuted,
@@ -20,45 +18,6 @@ const PATCHES: usize = 64 * 1024;
 
 /// Fewest and most pixels whose patches are multiplied at a time.
 const PIXELS: [usize; 2] = [128, 256];
-
-/// A convolution's sizes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    pub kernel: [usize; 2],
-    pub stride: [usize; 2],
-    pub padding: [usize; 2],
-}
-
-impl Sizes {
-    /// Those of a layer that the fast roads take: without dilation, padded alike on both sides.
-    fn of<B: Backend>(conv: &Conv2d<B>) -> Option<Self> {
-        let [_, _, kernel_h, kernel_w] = conv.weight.dims();
-        let padding = match conv.padding {
-            PaddingConfig2d::Valid => [0, 0],
-            PaddingConfig2d::Explicit(top, left, bottom, right) if top == bottom && left == right => {
-                [top, left]
-            }
-            _ => return None,
-        };
-        (conv.dilation == [1, 1]).then_some(Self {
-            kernel: [kernel_h, kernel_w],
-            stride: conv.stride,
-            padding,
-        })
-    }
-
-    /// Whether each output pixel sees the input pixel at its own place alone.
-    fn pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
-    }
-
-    /// The dimensions of the output, channels last.
-    pub fn output(&self, input: [usize; 4], channels: usize) -> [usize; 4] {
-        let [batch, h, w, _] = input;
-        let side = |side: usize, i: usize| (side + 2 * self.padding[i] - self.kernel[i]) / self.stride[i] + 1;
-        [batch, side(h, 0), side(w, 1), channels]
-    }
-}
 
 /// A channels-last map by strides.
 pub(super) struct Map<'a> {

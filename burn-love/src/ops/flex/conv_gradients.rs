@@ -6,7 +6,8 @@ use burn::tensor::{TensorData, TensorMetadata};
 use multiversion::multiversion;
 
 use super::{
-    conv::{Map, Sizes, each_channel, forward, pixels_at_once},
+    super::conv::Sizes,
+    conv::{Map, each_channel, forward, pixels_at_once},
     linear::{add, sum_of_rows},
     matrix::{Matrix, Right, product},
     permute::permuted,

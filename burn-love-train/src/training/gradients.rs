@@ -6,6 +6,7 @@ use burn::{
     prelude::*,
     tensor::backend::AutodiffBackend,
 };
+use burn_love::ops::sum_rows;
 
 /// Divides summed gradients by `count` and scales them so that their common norm is at most `clip` (0: no limit).
 ///
@@ -56,8 +57,8 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
                 .find(|w| count % w == 0);
             let width = width.unwrap_or(1);
             let rows = grad.reshape([count / width, width]);
-            self.sums
-                .push((rows.clone() * rows).sum_dim(1).sum_dim(0).reshape([1]));
+            let sums = sum_rows(rows.clone() * rows).reshape([1, count / width]);
+            self.sums.push(sum_rows(sums).reshape([1]));
         }
     }
 }

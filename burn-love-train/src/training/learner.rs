@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::{prelude::*, tensor::backend::AutodiffBackend};
 use burn_love::{
     love::{FramesOutput, Sam2Love, Trainable},
-    ops::resize_bilinear,
+    ops::{resize_bilinear, sum_rows},
 };
 use burn_train::{
     InferenceStep, ItemLazy, TrainOutput, TrainStep,
@@ -119,9 +119,9 @@ impl<B: Backend> LoveLearner<B> {
             .float()
             .reshape([b, h * w]);
         let labels = first(labels).reshape([b, h * w]);
-        let both = (predicted.clone() * labels.clone()).sum_dim(1);
-        let area = labels.sum_dim(1);
-        let either = predicted.sum_dim(1) + area.clone() - both.clone();
+        let both = sum_rows(predicted.clone() * labels.clone());
+        let area = sum_rows(labels);
+        let either = sum_rows(predicted) + area.clone() - both.clone();
         let parts = [
             losses.total.clone(),
             losses.bce,

@@ -7,7 +7,10 @@ use burn::{
         module::adaptive_avg_pool2d,
     },
 };
-use burn_love::{love::FramesOutput, ops::resize_bilinear};
+use burn_love::{
+    love::FramesOutput,
+    ops::{mean_rows, resize_bilinear, sum_rows},
+};
 
 use crate::config::TrainConfig;
 
@@ -108,7 +111,7 @@ fn pointing<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 4>) -> Tensor<B,
 pub fn bce_with_logits<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 2>) -> Tensor<B, 1> {
     let softplus = logits.clone().abs().neg().exp().log1p(); // log(1 + e^−|x|)
     let loss = relu(logits.clone()) - logits * labels + softplus;
-    loss.mean_dim(1).mean_dim(0).reshape([1])
+    mean_rows(loss).mean_dim(0).reshape([1])
 }
 
 /// [`dice_rows`], mean over rows.
@@ -124,8 +127,8 @@ pub fn dice<B: Backend>(probabilities: Tensor<B, 2>, labels: Tensor<B, 2>, scale
 /// # Shapes
 /// - `probabilities`, `labels`: `[N, P]`; output: `[N, 1]`
 pub fn dice_rows<B: Backend>(probabilities: Tensor<B, 2>, labels: Tensor<B, 2>, scale: f64) -> Tensor<B, 2> {
-    let both = (probabilities.clone() * labels.clone()).sum_dim(1) * (2.0 / scale) + DICE_EPSILON;
-    let either = (probabilities.sum_dim(1) + labels.sum_dim(1)) / scale + DICE_EPSILON;
+    let both = sum_rows(probabilities.clone() * labels.clone()) * (2.0 / scale) + DICE_EPSILON;
+    let either = (sum_rows(probabilities) + sum_rows(labels)) / scale + DICE_EPSILON;
     (both / either).neg() + 1.0
 }
 

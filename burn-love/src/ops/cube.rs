@@ -70,7 +70,7 @@ pub(super) fn is_cuda<B: Backend>() -> bool {
 type Tracked<G> = Autodiff<G, NoCheckpointing>;
 
 /// Whether the backend is a GPU's, with autodiff or without.
-fn is_gpu<B: Backend>() -> bool {
+pub(super) fn is_gpu<B: Backend>() -> bool {
     use std::any::TypeId;
     let one = TypeId::of::<B>();
     #[cfg(feature = "cuda")]

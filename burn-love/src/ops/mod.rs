@@ -16,6 +16,7 @@ mod pieces;
 mod resize;
 mod rotate;
 mod round;
+mod sums;
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -37,3 +38,4 @@ pub(crate) use pieces::{MAX_BUFFER, in_bands, in_pieces};
 pub use resize::{resize_bicubic, resize_bilinear, resize_bilinear_antialias};
 pub use rotate::rotate_pairs;
 pub use round::round_to_bf16;
+pub use sums::{mean_rows, sum_rows};

@@ -25,7 +25,7 @@ use super::{
     prompt_encoder::{PromptEmbeddings, PromptEncoder},
     rope::RotaryTable,
 };
-use crate::ops::{permute, resize_bilinear, resize_bilinear_antialias};
+use crate::ops::{permute, resize_bilinear, resize_bilinear_antialias, sum_rows};
 
 /// Logit of every pixel of a frame in which the object is not.
 pub const NO_OBJECT_LOGIT: f64 = -1024.0;
@@ -319,7 +319,7 @@ impl<B: Backend> Sam2<B> {
         let heads = self.decode(embedding, features, prompt, MaskSelection::Single);
         let pointer = self.object_pointer(heads.mask_token.clone(), heads.present());
 
-        let area = mask.clone().reshape([b, h * w]).sum_dim(1);
+        let area = sum_rows(mask.clone().reshape([b, h * w]));
         let present = area.greater_elem(0.0).float();
         let pointer = self.pointer_if(present.clone(), pointer);
         MaskAsOutput {

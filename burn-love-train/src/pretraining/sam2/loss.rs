@@ -6,7 +6,7 @@ use burn::{
     prelude::*,
     tensor::activation::{relu, sigmoid},
 };
-use burn_love::ops::resize_bilinear;
+use burn_love::ops::{mean_rows, resize_bilinear, sum_rows};
 
 use crate::{
     config::TrainConfig,
@@ -69,8 +69,8 @@ pub fn mask_loss<B: Backend>(
     let each = (focal + dice).reshape([b, m]);
 
     let found = logits.detach().greater_elem(0.0).float();
-    let both = (found.clone() * labels.clone()).sum_dim(1);
-    let either = found.sum_dim(1) + labels.sum_dim(1) - both.clone();
+    let both = sum_rows(found.clone() * labels.clone());
+    let either = sum_rows(found) + sum_rows(labels) - both.clone();
     let true_iou = (both / (either + 1e-6)).reshape([b, m]);
 
     let mean = |rows: Tensor<B, 2>| {
@@ -112,7 +112,7 @@ fn focal_rows<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 2>) -> Tensor<
     let p = sigmoid(logits);
     let off = p.clone() + labels.clone() - p * labels.clone() * 2.0;
     let alpha = labels * (2.0 * ALPHA - 1.0) + (1.0 - ALPHA);
-    (bce * off.clone() * off * alpha).mean_dim(1)
+    mean_rows(bce * off.clone() * off * alpha)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "kernels are launched without a check of each index")]
 
 use super::{
+    super::sums::sum_columns,
     layer_norm_kernel::{LANES, ROWS, SUMMED, copy, differentiate, normalise, sum_parameters},
     *,
 };
@@ -84,7 +85,7 @@ impl<G: Gpu> Backward<G, 3> for Norm {
         }
         let width = weight.meta.num_elements();
         let sums = parameter_slopes(x, moments, &grad);
-        let sums = Tensor::<G, 2>::from_primitive(burn::tensor::TensorPrimitive::Float(sums)).sum_dim(0);
+        let sums = sum_columns(wrap::<G, 2>(sums));
         let part = |i: usize| primitive(sums.clone().narrow(1, i * width, width).reshape([width]));
         if let Some(parent) = of_weight {
             grads.register::<G>(parent.id, part(0));

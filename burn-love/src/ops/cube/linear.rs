@@ -1,9 +1,8 @@
 //! A linear layer with the best product of matrices that the device has, and its backward pass.
 
-use burn::tensor::TensorPrimitive;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 
-use super::*;
+use super::{super::sums::sum_columns, *};
 
 type Inputs<B> = (Tensor<B, 2>, Tensor<B, 2>, Option<Tensor<B, 1>>);
 
@@ -21,57 +20,73 @@ pub(in super::super) fn linear<B: Backend>(
 
 fn direct<G: Gpu>(inputs: Inputs<G>) -> Result<Tensor<G, 2>, Inputs<G>> {
     let (x, weight, bias) = inputs;
-    let y = wrap::<G, 2>(product(primitive(x), primitive(weight)));
-    Ok(match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
-    })
+    Ok(wrap(forward::<G>(
+        primitive(x),
+        primitive(weight),
+        bias.map(primitive),
+    )))
 }
 
 fn tracked<G: Gpu>(inputs: Inputs<Tracked<G>>) -> Result<Tensor<Tracked<G>, 2>, Inputs<Tracked<G>>> {
     let (x, weight, bias) = inputs;
-    let (x, weight) = (primitive(x), primitive(weight));
+    let Some(bias) = bias else {
+        return Err((x, weight, bias));
+    };
+    let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
     // Each side's gradient needs the other side.
     let needed = [weight.is_tracked(), x.is_tracked()];
-    let nodes = [x.node, weight.node];
+    let nodes = [x.node, weight.node, bias.node];
     let (x, weight) = (x.primitive, weight.primitive);
-    let y = product(x.clone(), weight.clone());
-    let prep = Backward::<G, 2>::prepare::<NoCheckpointing>(Product, nodes);
-    let y = wrap::<Tracked<G>, 2>(match prep.compute_bound().stateful() {
+    let y = forward::<G>(x.clone(), weight.clone(), Some(bias.primitive));
+    let prep = Backward::<G, 3>::prepare::<NoCheckpointing>(LinearLayer, nodes);
+    Ok(wrap(match prep.compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let [keeps_x, keeps_weight] = needed;
             prep.finish([keeps_x.then_some(x), keeps_weight.then_some(weight)], y)
         }
         OpsKind::UnTracked(prep) => prep.finish(y),
-    });
-    Ok(match bias {
-        Some(bias) => y + bias.unsqueeze(),
+    }))
+}
+
+fn forward<G: Gpu>(
+    x: CubeTensor<G::Runtime>,
+    weight: CubeTensor<G::Runtime>,
+    bias: Option<CubeTensor<G::Runtime>>,
+) -> CubeTensor<G::Runtime> {
+    let y = product(x, weight);
+    match bias {
+        Some(bias) => primitive(wrap::<G, 2>(y) + wrap::<G, 1>(bias).unsqueeze()),
         None => y,
-    })
+    }
 }
 
 #[derive(Debug)]
-struct Product;
+struct LinearLayer;
 
-impl<G: Gpu> Backward<G, 2> for Product {
+impl<G: Gpu> Backward<G, 3> for LinearLayer {
     /// Input and weight, where the other one's gradient is asked for.
     type State = [Option<CubeTensor<G::Runtime>>; 2];
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<G>(&ops.node);
         let [x, weight] = ops.state;
-        let [of_x, of_weight] = ops.parents;
+        let [of_x, of_weight, of_bias] = ops.parents;
         if let (Some(parent), Some(weight)) = (of_x, weight) {
             grads.register::<G>(parent.id, product(grad.clone(), transposed::<G>(weight)));
         }
         if let (Some(parent), Some(x)) = (of_weight, x) {
-            grads.register::<G>(parent.id, product(transposed::<G>(x), grad));
+            grads.register::<G>(parent.id, product(transposed::<G>(x), grad.clone()));
+        }
+        if let Some(parent) = of_bias {
+            let width = grad.meta.shape()[1];
+            let sums = sum_columns(wrap::<G, 2>(grad)).reshape([width]);
+            grads.register::<G>(parent.id, primitive(sums));
         }
     }
 }
 
 fn transposed<G: Gpu>(matrix: CubeTensor<G::Runtime>) -> CubeTensor<G::Runtime> {
-    primitive(Tensor::<G, 2>::from_primitive(TensorPrimitive::Float(matrix)).transpose())
+    primitive(wrap::<G, 2>(matrix).transpose())
 }
 
 /// The product of two matrices.

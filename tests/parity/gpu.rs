@@ -262,8 +262,13 @@ mod wgpu {
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    use burn::prelude::*;
+    use burn::{
+        module::{Param, ParamId},
+        nn::LinearConfig,
+        prelude::*,
+    };
     use burn_flex::Flex;
+    use burn_love::ops::linear;
     use burn_love_tests::cuda::{Gpu, claim};
 
     on_gpu!(
@@ -289,7 +294,10 @@ mod cuda {
                     [2, width, columns],
                 );
                 let expected = exact::<Flex>(&left, &right, &Default::default());
-                if exact::<Gpu>(&left, &right, &gpu) != expected {
+                // In two pieces of a batch, and as a linear layer has it.
+                if exact::<Gpu>(&left, &right, &gpu) != expected
+                    || layer::<Gpu>(&left, &right, &gpu) != layer::<Flex>(&left, &right, &Default::default())
+                {
                     wrong.push([rows, width, columns]);
                 }
             }
@@ -298,6 +306,21 @@ mod cuda {
             wrong.is_empty(),
             "wrong products of rows, width, columns: {wrong:?}"
         );
+    }
+
+    /// The first matrices alone.
+    fn layer<B: Backend>(left: &TensorData, right: &TensorData, device: &B::Device) -> Vec<f32> {
+        let [left, right] = [left, right].map(|data| {
+            let both = Tensor::<B, 3>::from_data(data.clone(), device);
+            let [_, rows, columns] = both.dims();
+            both.narrow(0, 0, 1).reshape([rows, columns])
+        });
+        let [width, columns] = right.dims();
+        let mut layer = LinearConfig::new(width, columns)
+            .with_bias(false)
+            .init::<B>(device);
+        layer.weight = Param::initialized(ParamId::new(), right);
+        linear(&layer, left).into_data().to_vec().expect("f32")
     }
 
     fn exact<B: Backend>(left: &TensorData, right: &TensorData, device: &B::Device) -> Vec<f32> {

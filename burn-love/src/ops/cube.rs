@@ -1,7 +1,10 @@
 //! Fast roads for the GPU backends, forward and (under `Autodiff`) backward: kernels in CubeCL, the same for CUDA and
 //! WGPU.
 //!
-//! All kernels compute in f32 and follow the tensors' strides: CUDA's allocations may pad rows.
+//! Kernels compute in f32 and follow the tensors' strides: CUDA's allocations may pad rows. Products of matrices are cubek's,
+//! on CUDA in TF32.
+
+use std::any::TypeId;
 
 use burn::{prelude::*, tensor::DType};
 use burn_autodiff::{
@@ -21,6 +24,7 @@ mod conv;
 mod conv_kernel;
 mod gelu;
 mod gelu_kernel;
+mod lanes;
 mod layer_norm;
 mod layer_norm_kernel;
 mod linear;
@@ -63,7 +67,7 @@ impl Gpu for Native {
 /// Whether the backend is CUDA's.
 #[cfg(feature = "cuda")]
 pub(super) fn is_cuda<B: Backend>() -> bool {
-    std::any::TypeId::of::<B>() == std::any::TypeId::of::<Cuda>()
+    TypeId::of::<B>() == TypeId::of::<Cuda>()
 }
 
 /// A backend with autodiff, as training uses it.
@@ -71,25 +75,34 @@ type Tracked<G> = Autodiff<G, NoCheckpointing>;
 
 /// Whether the backend is a GPU's, with autodiff or without.
 pub(super) fn is_gpu<B: Backend>() -> bool {
-    use std::any::TypeId;
     let one = TypeId::of::<B>();
     #[cfg(feature = "cuda")]
-    if one == TypeId::of::<Cuda>() || one == TypeId::of::<Tracked<Cuda>>() {
+    if one == TypeId::of::<Tracked<Cuda>>() {
         return true;
     }
     #[cfg(feature = "wgpu")]
-    if [
-        TypeId::of::<Wgpu>(),
-        TypeId::of::<Native>(),
-        TypeId::of::<Tracked<Wgpu>>(),
-        TypeId::of::<Tracked<Native>>(),
-    ]
-    .contains(&one)
-    {
+    if one == TypeId::of::<Tracked<Wgpu>>() || one == TypeId::of::<Tracked<Native>>() {
+        return true;
+    }
+    infers::<B>()
+}
+
+/// Whether the backend is a GPU's, without autodiff.
+fn infers<B: Backend>() -> bool {
+    let one = TypeId::of::<B>();
+    #[cfg(feature = "cuda")]
+    if one == TypeId::of::<Cuda>() {
+        return true;
+    }
+    #[cfg(feature = "wgpu")]
+    if one == TypeId::of::<Wgpu>() || one == TypeId::of::<Native>() {
         return true;
     }
     false
 }
+
+/// Threads of a cube whose threads each do one element.
+const UNITS: usize = 256;
 
 /// Elements that a thread reads at a time.
 const WIDE: usize = 4;

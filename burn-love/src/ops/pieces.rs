@@ -15,7 +15,7 @@ const WHOLE: usize = 256 * 1024 * 1024;
 
 /// Elements that a buffer should have at most. In training, parts would cost more than they bring: the gradient of a part is
 /// as large as the whole.
-fn largest<B: Backend>() -> usize {
+pub(super) fn largest<B: Backend>() -> usize {
     #[cfg(feature = "flex")]
     if std::any::TypeId::of::<B>() == std::any::TypeId::of::<burn_flex::Flex>() {
         return CACHED;

@@ -5,7 +5,10 @@
 
 use cubecl::prelude::*;
 
-use super::WIDE;
+use super::{
+    WIDE,
+    lanes::{LANES, ROWS, most_of_lanes, sum_of_lanes},
+};
 
 /// Threads of a cube along each axis.
 pub(super) const SIDE: usize = 16;
@@ -33,12 +36,10 @@ pub(super) struct Sizes {
     pub(super) slices: usize,
     /// Columns of the output of one thread.
     pub(super) columns: usize,
-    /// Whether keys have a bias.
+    /// Whether keys may be ignored: those whose bias is negative, which takes the place of their scores.
     pub(super) biased: bool,
     /// Whether partial results are written.
     pub(super) partial: bool,
-    /// Whether the maximum of each query's scores and the sum of its weights are written, for the backward pass.
-    pub(super) kept: bool,
 }
 
 impl Sizes {
@@ -54,7 +55,6 @@ impl Sizes {
             columns: (dv / WIDE).div_ceil(SIDE),
             biased,
             partial: false,
-            kept: false,
         };
         let mut tiles = [(4, 16), (2, 16), (1, 16), (1, 8)].into_iter().map(sizes);
         tiles.find(|sizes| sizes.columns <= COLUMNS && sizes.shared() <= shared)
@@ -106,7 +106,6 @@ pub(super) fn tiles<N: Size>(
     bias: &Tensor<f32>,
     output: &mut Tensor<Vector<f32, N>>,
     sums: &mut Array<f32>,
-    norms: &mut Array<f32>,
     scale: f32,
     tiles_of_a_part: u32,
     #[comptime] sizes: Sizes,
@@ -227,7 +226,10 @@ pub(super) fn tiles<N: Size>(
                 let position = first_key + x * EACH + j;
                 let mut score = scores[i * EACH + j];
                 if comptime!(sizes.biased) && position < keys_in {
-                    score += bias[b * bias.stride(0) + position];
+                    let ignored = bias[b * bias.stride(0) + position];
+                    if ignored < 0.0 {
+                        score = ignored;
+                    }
                 }
                 if position >= keys_in {
                     score = NEVER;
@@ -337,11 +339,6 @@ pub(super) fn tiles<N: Size>(
         }
     } else if share == 0 {
         rescale[row] = 1.0f32 / denominator;
-        if comptime!(sizes.kept) && first + row < queries_in {
-            let at = entry * queries_in + first + row;
-            norms[at] = maxima[row];
-            norms[batches * heads * queries_in + at] = denominator;
-        }
     }
     sync_cube();
     let batch = part * batches + b;
@@ -371,9 +368,7 @@ pub(super) fn join<N: Size>(
     parts: &Array<Vector<f32, N>>,
     sums: &Array<f32>,
     output: &mut Tensor<Vector<f32, N>>,
-    norms: &mut Array<f32>,
     count: u32,
-    #[comptime] kept: bool,
 ) {
     let width = output.shape(3) / WIDE;
     let (heads, rows) = (output.shape(1), output.shape(2));
@@ -400,17 +395,13 @@ pub(super) fn join<N: Size>(
     let b = row / (rows * heads);
     let start = (b * output.stride(0) + h * output.stride(1) + l * output.stride(2)) / WIDE;
     output[start + d] = joined / Vector::new(sum);
-    if comptime!(kept) && d == 0 {
-        norms[row] = most;
-        norms[all + row] = sum;
-    }
 }
 
-/// Weights, in place of unscaled scores `[B, heads, Lq, Lk]`, from the rows' maxima and sums; each thread one.
+/// The softmax of each row of unscaled scores `[B, heads, Lq, Lk]`, in place.
 #[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments, reason = "a kernel's bindings")]
 pub(super) fn weigh(
     scores: &mut Array<f32>,
-    norms: &Array<f32>,
     bias: &Tensor<f32>,
     scale: f32,
     keys: u32,
@@ -418,68 +409,76 @@ pub(super) fn weigh(
     rows_of_an_entry: u32,
     #[comptime] biased: bool,
 ) {
-    if ABSOLUTE_POS >= scores.len() {
-        terminate!();
+    let lane = UNIT_POS_X as usize;
+    let slot = UNIT_POS_Y as usize;
+    let row = CUBE_POS * ROWS + slot;
+    let mut shared = SharedMemory::<f32>::new(comptime!(LANES * ROWS));
+    // A row behind the last has no keys.
+    let mut end = keys as usize;
+    if row >= rows as usize {
+        end = 0;
     }
-    let row = ABSOLUTE_POS / keys as usize;
-    let mut score = scores[ABSOLUTE_POS] * scale;
-    if comptime!(biased) {
-        let b = row / rows_of_an_entry as usize;
-        score += bias[b * bias.stride(0) + ABSOLUTE_POS % keys as usize];
+    let start = row * keys as usize;
+    let b = row / rows_of_an_entry as usize;
+    let mut most = f32::new(NEVER);
+    for k in range_stepped(lane, end, LANES) {
+        let mut score = scores[start + k] * scale;
+        if comptime!(biased) {
+            let ignored = bias[b * bias.stride(0) + k];
+            if ignored < 0.0 {
+                score = ignored;
+            }
+        }
+        scores[start + k] = score;
+        most = max(most, score);
     }
-    scores[ABSOLUTE_POS] = (score - norms[row]).exp() / norms[rows as usize + row];
+    let most = most_of_lanes(most, &mut shared, lane, slot);
+    let mut sum = 0.0f32;
+    for k in range_stepped(lane, end, LANES) {
+        let weight = (scores[start + k] - most).exp();
+        scores[start + k] = weight;
+        sum += weight;
+    }
+    let sum = sum_of_lanes(sum, &mut shared, lane, slot);
+    for k in range_stepped(lane, end, LANES) {
+        scores[start + k] /= sum;
+    }
 }
 
-/// Gradients of the unscaled scores, in place of those of the weights: `P·(dP − Σ dO·O)·scale`, none of ignored keys; each
-/// thread one.
+/// Gradients of the unscaled scores, in place of those of the weights: `P·(dP − Σ P·dP)·scale`, none of ignored keys.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's bindings")]
 pub(super) fn through_softmax(
     slopes: &mut Array<f32>,
     weights: &Array<f32>,
-    dots: &Array<f32>,
     bias: &Tensor<f32>,
     scale: f32,
     keys: u32,
+    rows: u32,
     rows_of_an_entry: u32,
     #[comptime] biased: bool,
 ) {
-    if ABSOLUTE_POS >= slopes.len() {
-        terminate!();
+    let lane = UNIT_POS_X as usize;
+    let slot = UNIT_POS_Y as usize;
+    let row = CUBE_POS * ROWS + slot;
+    let mut shared = SharedMemory::<f32>::new(comptime!(LANES * ROWS));
+    // A row behind the last has no keys.
+    let mut end = keys as usize;
+    if row >= rows as usize {
+        end = 0;
     }
-    let row = ABSOLUTE_POS / keys as usize;
-    let mut slope = weights[ABSOLUTE_POS] * (slopes[ABSOLUTE_POS] - dots[row]) * scale;
-    if comptime!(biased) {
-        let b = row / rows_of_an_entry as usize;
-        if bias[b * bias.stride(0) + ABSOLUTE_POS % keys as usize] < 0.0 {
+    let start = row * keys as usize;
+    let b = row / rows_of_an_entry as usize;
+    let mut dot = 0.0f32;
+    for k in range_stepped(lane, end, LANES) {
+        dot += weights[start + k] * slopes[start + k];
+    }
+    let dot = sum_of_lanes(dot, &mut shared, lane, slot);
+    for k in range_stepped(lane, end, LANES) {
+        let mut slope = weights[start + k] * (slopes[start + k] - dot) * scale;
+        if comptime!(biased) && bias[b * bias.stride(0) + k] < 0.0 {
             slope = 0.0f32;
         }
+        slopes[start + k] = slope;
     }
-    slopes[ABSOLUTE_POS] = slope;
-}
-
-/// The product of each row of `a` and `b`, both `[B, heads, L, D]`; each thread one row.
-#[cube(launch_unchecked)]
-pub(super) fn dot_rows<N: Size>(
-    a: &Tensor<Vector<f32, N>>,
-    b: &Tensor<Vector<f32, N>>,
-    dots: &mut Array<f32>,
-) {
-    if ABSOLUTE_POS >= dots.len() {
-        terminate!();
-    }
-    let l = ABSOLUTE_POS % a.shape(2);
-    let h = (ABSOLUTE_POS / a.shape(2)) % a.shape(1);
-    let entry = ABSOLUTE_POS / (a.shape(2) * a.shape(1));
-    let of_a = (entry * a.stride(0) + h * a.stride(1) + l * a.stride(2)) / WIDE;
-    let of_b = (entry * b.stride(0) + h * b.stride(1) + l * b.stride(2)) / WIDE;
-    let mut sum = 0.0f32;
-    for d in 0..a.shape(3) / WIDE {
-        let both = a[of_a + d] * b[of_b + d];
-        #[unroll]
-        for e in 0..WIDE {
-            sum += both[e];
-        }
-    }
-    dots[ABSOLUTE_POS] = sum;
 }

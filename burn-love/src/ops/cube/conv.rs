@@ -6,13 +6,10 @@
 use burn::nn::conv::Conv2d;
 
 use super::{
-    super::{MAX_BUFFER, conv::Sizes, linear::rows},
+    super::{MAX_BUFFER, conv::Sizes, in_pieces, linear::rows},
     conv_kernel::gather,
     *,
 };
-
-/// Threads of a cube.
-const UNITS: usize = 256;
 
 /// Applies a convolution without groups on the fast road, or hands the map back. With autodiff only where patches do not
 /// overlap.
@@ -36,9 +33,14 @@ pub(in super::super) fn conv2d_channels_last<B: Backend>(
     let patches = match tiled(x, sizes) {
         Ok(patches) => patches,
         Err(x) => {
-            let count = output[..3].iter().product::<usize>();
-            if count * length > MAX_BUFFER {
+            let of_each = output[1] * output[2] * length;
+            if !infers::<B>() || of_each > MAX_BUFFER {
                 return Err(x);
+            }
+            if output[0] * of_each > MAX_BUFFER {
+                return Ok(in_pieces(x, of_each, |x| {
+                    super::super::conv2d_channels_last(conv, x)
+                }));
             }
             patches((x, sizes, output))?
         }

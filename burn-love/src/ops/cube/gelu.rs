@@ -7,16 +7,13 @@ use super::{
     *,
 };
 
-/// Threads of a cube.
-const UNITS: usize = 256;
-
 type Inputs<B, const D: usize> = Tensor<B, D>;
 
 /// Applies GELU on the fast road, or hands the tensor back.
 pub(in super::super) fn gelu<B: Backend, const D: usize>(
     x: Tensor<B, D>,
 ) -> Result<Tensor<B, D>, Tensor<B, D>> {
-    if x.dtype() != DType::F32 {
+    if x.dtype() != DType::F32 || x.shape().num_elements() == 0 {
         return Err(x);
     }
     on_each_gpu!(Inputs[D], x, direct, tracked)
@@ -54,7 +51,7 @@ impl<G: Gpu> Backward<G, 1> for Gelu {
 fn forward<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let y = empty(&x, x.meta.shape().clone());
     let count = x.meta.num_elements();
-    let wide = width(&[&x]);
+    let wide = width(&x);
     let client = x.client.clone();
     // SAFETY: a thread behind the last vector does nothing.
     unsafe {
@@ -73,7 +70,7 @@ fn forward<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
 fn backward<R: CubeRuntime>(x: CubeTensor<R>, grad: CubeTensor<R>) -> CubeTensor<R> {
     let slope = empty(&x, x.meta.shape().clone());
     let count = x.meta.num_elements();
-    let wide = width(&[&x]);
+    let wide = width(&x);
     let client = x.client.clone();
     // SAFETY: as above.
     unsafe {
@@ -91,10 +88,10 @@ fn backward<R: CubeRuntime>(x: CubeTensor<R>, grad: CubeTensor<R>) -> CubeTensor
 }
 
 /// Elements that a thread reads at a time.
-fn width<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> usize {
-    let aligned = |tensor: &&CubeTensor<R>| {
-        let start = tensor.handle.offset_start.unwrap_or(0);
-        tensor.meta.num_elements().is_multiple_of(WIDE) && start.is_multiple_of(4 * WIDE as u64)
-    };
-    if tensors.iter().all(aligned) { WIDE } else { 1 }
+fn width<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    if x.meta.num_elements().is_multiple_of(WIDE) {
+        WIDE
+    } else {
+        1
+    }
 }

@@ -4,6 +4,7 @@ use std::f32::consts::FRAC_1_SQRT_2;
 
 use cubecl::prelude::*;
 
+/// GELU of each vector.
 #[cube(launch_unchecked)]
 pub(super) fn apply<N: Size>(x: &Array<Vector<f32, N>>, y: &mut Array<Vector<f32, N>>) {
     if ABSOLUTE_POS < y.len() {
@@ -12,6 +13,7 @@ pub(super) fn apply<N: Size>(x: &Array<Vector<f32, N>>, y: &mut Array<Vector<f32
     }
 }
 
+/// Its gradient.
 #[cube(launch_unchecked)]
 pub(super) fn differentiate<N: Size>(
     x: &Array<Vector<f32, N>>,

@@ -4,13 +4,15 @@
 
 use super::{
     super::sums::sum_columns,
-    layer_norm_kernel::{LANES, ROWS, SUMMED, copy, differentiate, normalise, sum_parameters},
+    lanes::{LANES, ROWS},
+    layer_norm_kernel::{SUMMED, differentiate, normalise, sum_parameters},
     *,
 };
 
 /// Widest row that fits into a cube's registers, in vectors.
 const WIDEST: usize = 16 * LANES;
 
+type Tensors<B, const D: usize> = (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>);
 type Inputs<B, const D: usize> = (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>, f32);
 
 /// Normalises on the fast road, or hands the inputs back.
@@ -19,10 +21,11 @@ pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
     weight: Tensor<B, 1>,
     bias: Tensor<B, 1>,
     epsilon: f64,
-) -> Result<Tensor<B, D>, (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>)> {
+) -> Result<Tensor<B, D>, Tensors<B, D>> {
     let dtypes = [x.dtype(), weight.dtype(), bias.dtype()];
     let [width] = weight.dims();
     let fits = width.is_multiple_of(WIDE) && width > 0 && width / WIDE <= WIDEST;
+    let fits = fits && x.dims()[D - 1] == width && bias.dims() == [width];
     if !fits || dtypes.iter().any(|dtype| *dtype != DType::F32) || x.shape().num_elements() == 0 {
         return Err((x, weight, bias));
     }
@@ -36,9 +39,9 @@ fn road<B: Backend, const D: usize>(inputs: Inputs<B, D>) -> Result<Tensor<B, D>
 fn direct<G: Gpu, const D: usize>(inputs: Inputs<G, D>) -> Result<Tensor<G, D>, Inputs<G, D>> {
     let (x, weight, bias, epsilon) = inputs;
     let (x, weight, bias) = (
-        in_rows(primitive(x)),
-        in_rows(primitive(weight)),
-        in_rows(primitive(bias)),
+        into_contiguous(primitive(x)),
+        into_contiguous(primitive(weight)),
+        into_contiguous(primitive(bias)),
     );
     let y = forward(&x, &weight, bias, epsilon, None);
     Ok(wrap(y))
@@ -51,9 +54,9 @@ fn tracked<G: Gpu, const D: usize>(
     let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
     let nodes = [x.node, weight.node, bias.node];
     let (x, weight, bias) = (
-        in_rows(x.primitive),
-        in_rows(weight.primitive),
-        in_rows(bias.primitive),
+        into_contiguous(x.primitive),
+        into_contiguous(weight.primitive),
+        into_contiguous(bias.primitive),
     );
     let prep = Backward::<G, 3>::prepare::<NoCheckpointing>(Norm, nodes);
     Ok(wrap(match prep.compute_bound().stateful() {
@@ -74,7 +77,7 @@ impl<G: Gpu> Backward<G, 3> for Norm {
     type State = [CubeTensor<G::Runtime>; 3];
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = in_rows(grads.consume::<G>(&ops.node));
+        let grad = into_contiguous(grads.consume::<G>(&ops.node));
         let [x, weight, moments] = &ops.state;
         let [of_x, of_weight, of_bias] = ops.parents;
         if let Some(parent) = of_x {
@@ -94,29 +97,6 @@ impl<G: Gpu> Backward<G, 3> for Norm {
             grads.register::<G>(parent.id, part(1));
         }
     }
-}
-
-/// The tensor with rows that lie one behind the other and can be read in vectors.
-fn in_rows<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    let tensor = into_contiguous(tensor);
-    if in_vectors(&tensor) {
-        return tensor;
-    }
-    // A view that starts in the middle of a vector.
-    let copied = empty(&tensor, tensor.meta.shape().clone());
-    let client = tensor.client.clone();
-    let count = tensor.meta.num_elements();
-    // SAFETY: a thread behind the last element does nothing.
-    unsafe {
-        copy::launch_unchecked::<R>(
-            &client,
-            cubes(count.div_ceil(LANES * ROWS)),
-            CubeDim::new_1d((LANES * ROWS) as u32),
-            tensor.into_array_arg(),
-            copied.clone().into_array_arg(),
-        );
-    }
-    copied
 }
 
 fn rows<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {

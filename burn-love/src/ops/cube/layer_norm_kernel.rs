@@ -2,35 +2,15 @@
 
 use cubecl::prelude::*;
 
-use super::WIDE;
+use super::{
+    WIDE,
+    lanes::{LANES, ROWS, sum_of_lanes},
+};
 
-/// Threads of a cube along a row.
-pub(super) const LANES: usize = 32;
-/// Rows of a cube.
-pub(super) const ROWS: usize = 8;
 /// Rows of one partial sum of the parameters' gradients.
 pub(super) const SUMMED: usize = 64;
-#[cube(launch_unchecked)]
-pub(super) fn copy(from: &Array<f32>, to: &mut Array<f32>) {
-    if ABSOLUTE_POS < to.len() {
-        to[ABSOLUTE_POS] = from[ABSOLUTE_POS];
-    }
-}
 
-/// The sum over the lanes of a row.
-#[cube]
-fn sum_of_lanes(partial: f32, shared: &mut SharedMemory<f32>, lane: usize, slot: usize) -> f32 {
-    sync_cube();
-    shared[slot * LANES + lane] = partial;
-    sync_cube();
-    let mut sum = 0.0f32;
-    #[unroll]
-    for i in 0..LANES {
-        sum += shared[slot * LANES + i];
-    }
-    sum
-}
-
+/// The sum over a vector.
 #[cube]
 fn sum_of_elements<N: Size>(vector: Vector<f32, N>) -> f32 {
     let mut sum = 0.0f32;
@@ -41,6 +21,7 @@ fn sum_of_elements<N: Size>(vector: Vector<f32, N>) -> f32 {
     sum
 }
 
+/// Normalises rows of `vectors`; `moments` gets mean and reciprocal standard deviation where they are kept.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's bindings")]
 pub(super) fn normalise<N: Size>(
@@ -56,7 +37,7 @@ pub(super) fn normalise<N: Size>(
 ) {
     let lane = UNIT_POS_X as usize;
     let slot = UNIT_POS_Y as usize;
-    let row = CUBE_POS as usize * ROWS + slot;
+    let row = CUBE_POS * ROWS + slot;
     let there = row < rows as usize;
     let chunks = comptime!(vectors.div_ceil(LANES));
     let mut shared = SharedMemory::<f32>::new(comptime!(LANES * ROWS));
@@ -102,6 +83,7 @@ pub(super) fn normalise<N: Size>(
     }
 }
 
+/// The gradient of rows before their norm.
 #[cube(launch_unchecked)]
 pub(super) fn differentiate<N: Size>(
     x: &Array<Vector<f32, N>>,
@@ -114,7 +96,7 @@ pub(super) fn differentiate<N: Size>(
 ) {
     let lane = UNIT_POS_X as usize;
     let slot = UNIT_POS_Y as usize;
-    let row = CUBE_POS as usize * ROWS + slot;
+    let row = CUBE_POS * ROWS + slot;
     let there = row < rows as usize;
     let chunks = comptime!(vectors.div_ceil(LANES));
     let mut shared = SharedMemory::<f32>::new(comptime!(LANES * ROWS));
@@ -158,6 +140,7 @@ pub(super) fn differentiate<N: Size>(
     }
 }
 
+/// Partial sums, over [`SUMMED`] rows, of the gradients of weight and of bias.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's bindings")]
 pub(super) fn sum_parameters<N: Size>(
@@ -172,8 +155,8 @@ pub(super) fn sum_parameters<N: Size>(
     let lane = UNIT_POS_X as usize;
     let slot = UNIT_POS_Y as usize;
     let columns = comptime!(vectors.div_ceil(LANES));
-    let part = CUBE_POS as usize / columns;
-    let d = (CUBE_POS as usize % columns) * LANES + lane;
+    let part = CUBE_POS / columns;
+    let d = (CUBE_POS % columns) * LANES + lane;
     let mut of_weight = Vector::new(0.0f32);
     let mut of_bias = Vector::new(0.0f32);
     if d < vectors {

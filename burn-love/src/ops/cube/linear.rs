@@ -134,6 +134,7 @@ mod tensor_memory {
             rhs: f32,
             out: f32,
         });
+        // What the device itself refuses shows when the result is read; no such shape is known.
         launch_ref(
             &Strategy::DoubleTmaMma(Default::default()),
             &left.client,

@@ -318,7 +318,7 @@ fn add_line(line: &[f32], taps: &[f32], channels: usize, sizes: Sizes, out: &mut
 mod tests {
     use super::*;
     use burn::{
-        nn::conv::Conv2dConfig,
+        nn::{PaddingConfig2d, conv::Conv2dConfig},
         tensor::{Distribution, Tolerance},
     };
 

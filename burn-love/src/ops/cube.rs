@@ -4,6 +4,11 @@
 //! Kernels compute in f32 and follow the tensors' strides: CUDA's allocations may pad rows. Products of matrices are cubek's,
 //! on CUDA in TF32.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "tensors that no road takes are handed back"
+)]
+
 use std::any::TypeId;
 
 use burn::{prelude::*, tensor::DType};
@@ -73,6 +78,9 @@ pub(super) fn is_cuda<B: Backend>() -> bool {
 /// A backend with autodiff, as training uses it.
 type Tracked<G> = Autodiff<G, NoCheckpointing>;
 
+/// Its tensors.
+type TrackedTensor<G> = burn::tensor::ops::FloatTensor<Tracked<G>>;
+
 /// Whether the backend is a GPU's, with autodiff or without.
 pub(super) fn is_gpu<B: Backend>() -> bool {
     let one = TypeId::of::<B>();
@@ -108,33 +116,39 @@ const UNITS: usize = 256;
 const WIDE: usize = 4;
 
 /// Takes the road of the GPU backend that `$inputs` are on: `$direct` without autodiff, `$tracked` with it; hands them back
-/// where there is none. `$Inputs` is their type on a backend.
+/// where there is none. `$Inputs<P>` is their type with float tensors `P`, and the output is a `P`.
+///
+/// What computes is in functions without type parameters, which are compiled in this crate and nowhere else.
 macro_rules! on_each_gpu {
-    ($Inputs:ident $([$D:ident])?, $inputs:expr, $direct:expr, $tracked:expr) => {{
+    ($Inputs:ident, $inputs:expr, $direct:ident, $tracked:ident) => {{
         let inputs = $inputs;
         #[cfg(feature = "cuda")]
-        let inputs = on_each_gpu!(@Cuda, $Inputs $([$D])?, inputs, $direct, $tracked);
+        let inputs = on_each_gpu!(@direct Cuda, $Inputs, inputs, $direct);
+        #[cfg(feature = "cuda")]
+        let inputs = on_each_gpu!(@tracked Cuda, $Inputs, inputs, $tracked);
         #[cfg(feature = "wgpu")]
-        let inputs = on_each_gpu!(@Wgpu, $Inputs $([$D])?, inputs, $direct, $tracked);
+        let inputs = on_each_gpu!(@direct Wgpu, $Inputs, inputs, $direct);
         #[cfg(feature = "wgpu")]
-        let inputs = on_each_gpu!(@Native, $Inputs $([$D])?, inputs, $direct, $tracked);
+        let inputs = on_each_gpu!(@tracked Wgpu, $Inputs, inputs, $tracked);
+        #[cfg(feature = "wgpu")]
+        let inputs = on_each_gpu!(@tracked Native, $Inputs, inputs, $tracked);
         Err(inputs)
     }};
-    (@$G:ident, $Inputs:ident $([$D:ident])?, $inputs:ident, $direct:expr, $tracked:expr) => {{
-        let inputs = match cast::<_, $Inputs<$G $(, $D)?>>($inputs) {
+    (@direct $G:ident, $Inputs:ident, $inputs:ident, $road:ident) => {
+        on_each_gpu!(@road $Inputs, $inputs, CubeTensor<<$G as Gpu>::Runtime>, $road::<$G>)
+    };
+    (@tracked $G:ident, $Inputs:ident, $inputs:ident, $road:ident) => {
+        on_each_gpu!(@road $Inputs, $inputs, TrackedTensor<$G>, $road::<$G>)
+    };
+    (@road $Inputs:ident, $inputs:ident, $P:ty, $road:expr) => {{
+        fn road(inputs: $Inputs<$P>) -> Result<$P, $Inputs<$P>> {
+            $road(inputs)
+        }
+        match cast::<_, $Inputs<$P>>($inputs) {
             Ok(inputs) => {
-                return match $direct(inputs) {
+                return match road(inputs) {
                     Ok(output) => Ok(same_type(cast(output))),
-                    Err::<_, $Inputs<$G $(, $D)?>>(inputs) => Err(same_type(cast(inputs))),
-                };
-            }
-            Err(inputs) => inputs,
-        };
-        match cast::<_, $Inputs<Tracked<$G> $(, $D)?>>(inputs) {
-            Ok(inputs) => {
-                return match $tracked(inputs) {
-                    Ok(output) => Ok(same_type(cast(output))),
-                    Err::<_, $Inputs<Tracked<$G> $(, $D)?>>(inputs) => Err(same_type(cast(inputs))),
+                    Err(inputs) => Err(same_type(cast(inputs))),
                 };
             }
             Err(inputs) => inputs,

@@ -15,6 +15,10 @@ const WHOLE: usize = 256 * 1024 * 1024;
 
 /// Elements that a buffer should have at most. In training, parts would cost more than they bring: the gradient of a part is
 /// as large as the whole.
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "flex")),
+    allow(clippy::extra_unused_type_parameters, reason = "depends on the features")
+)]
 pub(super) fn largest<B: Backend>() -> usize {
     #[cfg(feature = "flex")]
     if std::any::TypeId::of::<B>() == std::any::TypeId::of::<burn_flex::Flex>() {

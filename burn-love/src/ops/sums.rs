@@ -7,8 +7,12 @@ use burn::prelude::*;
 /// # Shapes
 /// - `x`: `[N, P]`; output: `[N, 1]`
 pub fn sum_rows<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let [n, p] = x.dims();
-    fewer(x.reshape([n, p, 1])).sum_dim(1).reshape([n, 1])
+    #[cfg(feature = "cube")]
+    if super::cube::is_gpu::<B>() {
+        let [n, p] = x.dims();
+        return in_stages(x.reshape([n, p, 1])).sum_dim(1).reshape([n, 1]);
+    }
+    x.sum_dim(1)
 }
 
 /// The mean of each row.
@@ -20,30 +24,21 @@ pub fn mean_rows<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     sum_rows(x) / p as f64
 }
 
-/// The sum of each column.
+/// The sum of each column, on a GPU.
 ///
 /// # Shapes
 /// - `x`: `[P, N]`; output: `[1, N]`
 #[cfg(feature = "cube")]
 pub(super) fn sum_columns<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     let [p, n] = x.dims();
-    fewer(x.reshape([1, p, n])).sum_dim(1).reshape([1, n])
-}
-
-/// Sums over parts of dimension 1 on a GPU, as long as they bring more threads to work; elsewhere what it gets.
-fn fewer<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
-    #[cfg(feature = "cube")]
-    if super::cube::is_gpu::<B>() {
-        return in_stages(x);
-    }
-    x
+    in_stages(x.reshape([1, p, n])).sum_dim(1).reshape([1, n])
 }
 
 /// Fewest numbers that are worth another launch.
 #[cfg(feature = "cube")]
 const FEW: usize = 64;
 
-/// Most numbers that one thread sums, and fewest.
+/// Fewest and most numbers that one thread sums.
 #[cfg(feature = "cube")]
 const PART: [usize; 2] = [4, 128];
 

@@ -13,12 +13,14 @@ use super::{
 /// Cubes that keep the largest devices busy.
 const ENOUGH: usize = 256;
 
-type Inputs<B> = (
+type Tensors<B> = (
     Tensor<B, 4>,
     Tensor<B, 4>,
     Tensor<B, 4>,
     Option<Tensor<B, 4, Bool>>,
 );
+/// Query, key, value and what takes the place of scores where it is negative, `[B, Lk]`.
+type Inputs<P> = (P, P, P, Option<P>);
 
 /// Attention on the fast road, or the inputs again: with a mask that differs from query to query, heads that are no multiple
 /// of four wide or too wide for the device's shared memory, or more of them than a grid has rows. Arguments as of the plain
@@ -28,7 +30,7 @@ pub(in super::super) fn attention<B: Backend>(
     key: Tensor<B, 4>,
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 4, Bool>>,
-) -> Result<Tensor<B, 4>, Inputs<B>> {
+) -> Result<Tensor<B, 4>, Tensors<B>> {
     let dtypes = [query.dtype(), key.dtype(), value.dtype()];
     let ([b, heads, _, dh], [.., lk, _]) = (query.dims(), key.dims());
     let fits = key.dims() == [b, heads, lk, dh]
@@ -37,37 +39,44 @@ pub(in super::super) fn attention<B: Backend>(
     let nothing = [&query, &key, &value]
         .iter()
         .any(|x| x.shape().num_elements() == 0);
-    if !fits || nothing || dtypes.iter().any(|dtype| *dtype != DType::F32) {
+    if !is_gpu::<B>() || !fits || nothing || dtypes.iter().any(|dtype| *dtype != DType::F32) {
         return Err((query, key, value, mask));
     }
-    on_each_gpu!(Inputs, (query, key, value, mask), direct, tracked)
-}
-
-fn direct<G: Gpu>(inputs: Inputs<G>) -> Result<Tensor<G, 4>, Inputs<G>> {
-    let (query, key, value, mask) = inputs;
-    let bias = mask.clone().map(bias);
+    // As on the plain road finite, so that a fully ignored row attends to all keys equally.
+    let bias = mask.clone().map(|mask| mask.float().reshape([b, lk]) * -1e30);
     let [q, k, v] = [&query, &key, &value].map(|x| primitive(x.clone()));
-    match forward(&q, &k, &v, bias.as_ref()) {
-        Some(attended) => Ok(wrap(attended)),
-        None => Err((query, key, value, mask)),
-    }
+    let attended = road::<B>((q, k, v, bias.map(primitive::<B, 2>)));
+    attended.map(wrap).map_err(|_| (query, key, value, mask))
 }
 
-fn tracked<G: Gpu>(inputs: Inputs<Tracked<G>>) -> Result<Tensor<Tracked<G>, 4>, Inputs<Tracked<G>>> {
-    let (query, key, value, mask) = inputs;
-    // The backward pass holds all weights.
-    let [b, heads, lq, _] = query.dims();
-    if b * heads * lq * key.dims()[2] > largest::<G>() {
-        return Err((query, key, value, mask));
-    }
-    let bias = mask.clone().map(|mask| bias::<G>(mask.inner()));
-    let parts = [&query, &key, &value].map(|x| primitive(x.clone()));
+fn road<B: Backend>(
+    inputs: Inputs<B::FloatTensorPrimitive>,
+) -> Result<B::FloatTensorPrimitive, Inputs<B::FloatTensorPrimitive>> {
+    on_each_gpu!(Inputs, inputs, direct, tracked)
+}
+
+fn direct<G: Gpu>(
+    inputs: Inputs<CubeTensor<G::Runtime>>,
+) -> Result<CubeTensor<G::Runtime>, Inputs<CubeTensor<G::Runtime>>> {
+    let (query, key, value, bias) = &inputs;
+    forward(query, key, value, bias.as_ref()).ok_or(inputs)
+}
+
+fn tracked<G: Gpu>(inputs: Inputs<TrackedTensor<G>>) -> Result<TrackedTensor<G>, Inputs<TrackedTensor<G>>> {
+    let parts = [&inputs.0, &inputs.1, &inputs.2].map(Clone::clone);
     let [q, k, v] = parts.clone().map(|part| part.primitive);
+    let bias = inputs.3.clone().map(|bias| bias.primitive);
+    // The backward pass holds all weights.
+    let [b, heads, lq, _] = q.meta.shape().dims();
+    let [.., lk, _] = k.meta.shape().dims::<4>();
+    if b * heads * lq * lk > largest::<G>() {
+        return Err(inputs);
+    }
     let Some(attended) = forward(&q, &k, &v, bias.as_ref()) else {
-        return Err((query, key, value, mask));
+        return Err(inputs);
     };
     let prep = Backward::<G, 3>::prepare::<NoCheckpointing>(Attention, parts.map(|part| part.node));
-    Ok(wrap(match prep.compute_bound().stateful() {
+    Ok(match prep.compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let state = State {
                 query: q,
@@ -78,14 +87,7 @@ fn tracked<G: Gpu>(inputs: Inputs<Tracked<G>>) -> Result<Tensor<Tracked<G>, 4>, 
             prep.finish(state, attended)
         }
         OpsKind::UnTracked(prep) => prep.finish(attended),
-    }))
-}
-
-/// What takes the place of scores where it is negative, `[B, Lk]`; as on the plain road finite, so that a fully ignored row
-/// attends to all keys equally.
-fn bias<G: Gpu>(mask: Tensor<G, 4, Bool>) -> CubeTensor<G::Runtime> {
-    let [b, .., lk] = mask.dims();
-    primitive(mask.float().reshape([b, lk]) * -1e30)
+    })
 }
 
 #[derive(Debug)]

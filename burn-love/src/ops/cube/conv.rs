@@ -69,24 +69,33 @@ fn tiled<B: Backend>(x: Tensor<B, 4>, sizes: Sizes) -> Result<Tensor<B, 4>, Tens
         .reshape([b, rows, columns, kernel_h * kernel_w * c]))
 }
 
-type Inputs<B> = (Tensor<B, 4>, Sizes, [usize; 4]);
+type Inputs<P> = (P, Sizes, [usize; 4]);
 
 /// All patches, gathered; the map again with autodiff.
-fn patches<B: Backend>(inputs: Inputs<B>) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
-    let gathered =
-        |inputs| -> Result<Tensor<B, 4>, Inputs<B>> { on_each_gpu!(Inputs, inputs, direct, tracked) };
-    gathered(inputs).map_err(|(x, ..)| x)
+fn patches<B: Backend>(
+    (x, sizes, output): (Tensor<B, 4>, Sizes, [usize; 4]),
+) -> Result<Tensor<B, 4>, Tensor<B, 4>> {
+    road::<B>((primitive(x), sizes, output))
+        .map(wrap)
+        .map_err(|(x, ..)| wrap(x))
 }
 
-fn tracked<G: Gpu>(inputs: Inputs<Tracked<G>>) -> Result<Tensor<Tracked<G>, 4>, Inputs<Tracked<G>>> {
+fn road<B: Backend>(
+    inputs: Inputs<B::FloatTensorPrimitive>,
+) -> Result<B::FloatTensorPrimitive, Inputs<B::FloatTensorPrimitive>> {
+    on_each_gpu!(Inputs, inputs, direct, tracked)
+}
+
+fn tracked<G: Gpu>(inputs: Inputs<TrackedTensor<G>>) -> Result<TrackedTensor<G>, Inputs<TrackedTensor<G>>> {
     Err(inputs)
 }
 
-fn direct<G: Gpu>((x, sizes, output): Inputs<G>) -> Result<Tensor<G, 4>, Inputs<G>> {
+fn direct<G: Gpu>(
+    (x, sizes, output): Inputs<CubeTensor<G::Runtime>>,
+) -> Result<CubeTensor<G::Runtime>, Inputs<CubeTensor<G::Runtime>>> {
     let [b, h, w, _] = output;
-    let channels = x.dims()[3];
+    let channels = x.meta.shape()[3];
     let [kernel_h, kernel_w] = sizes.kernel;
-    let x = primitive(x);
     let patches = empty(&x, [b, h, w, kernel_h * kernel_w * channels]);
     let client = x.client.clone();
     // SAFETY: a thread behind the last element does nothing; pixels beside the map are not read.
@@ -107,5 +116,5 @@ fn direct<G: Gpu>((x, sizes, output): Inputs<G>) -> Result<Tensor<G, 4>, Inputs<
             sizes.padding[1] as u32,
         );
     }
-    Ok(wrap(patches))
+    Ok(patches)
 }

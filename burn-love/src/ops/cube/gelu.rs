@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-type Inputs<B, const D: usize> = Tensor<B, D>;
+type Inputs<P> = P;
 
 /// Applies GELU on the fast road, or hands the tensor back.
 pub(in super::super) fn gelu<B: Backend, const D: usize>(
@@ -16,23 +16,24 @@ pub(in super::super) fn gelu<B: Backend, const D: usize>(
     if x.dtype() != DType::F32 || x.shape().num_elements() == 0 {
         return Err(x);
     }
-    on_each_gpu!(Inputs[D], x, direct, tracked)
+    road::<B>(primitive(x)).map(wrap).map_err(wrap)
 }
 
-fn direct<G: Gpu, const D: usize>(x: Tensor<G, D>) -> Result<Tensor<G, D>, Tensor<G, D>> {
-    Ok(wrap(forward(into_contiguous(primitive(x)))))
+fn road<B: Backend>(x: B::FloatTensorPrimitive) -> Result<B::FloatTensorPrimitive, B::FloatTensorPrimitive> {
+    on_each_gpu!(Inputs, x, direct, tracked)
 }
 
-fn tracked<G: Gpu, const D: usize>(
-    x: Tensor<Tracked<G>, D>,
-) -> Result<Tensor<Tracked<G>, D>, Tensor<Tracked<G>, D>> {
-    let x = primitive(x);
+fn direct<G: Gpu>(x: CubeTensor<G::Runtime>) -> Result<CubeTensor<G::Runtime>, CubeTensor<G::Runtime>> {
+    Ok(forward(into_contiguous(x)))
+}
+
+fn tracked<G: Gpu>(x: TrackedTensor<G>) -> Result<TrackedTensor<G>, TrackedTensor<G>> {
     let values = into_contiguous(x.primitive);
     let prep = Backward::<G, 1>::prepare::<NoCheckpointing>(Gelu, [x.node]);
-    Ok(wrap(match prep.compute_bound().stateful() {
+    Ok(match prep.compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(values.clone(), forward(values)),
         OpsKind::UnTracked(prep) => prep.finish(forward(values)),
-    }))
+    })
 }
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::{
 const WIDEST: usize = 16 * LANES;
 
 type Tensors<B, const D: usize> = (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>);
-type Inputs<B, const D: usize> = (Tensor<B, D>, Tensor<B, 1>, Tensor<B, 1>, f32);
+type Inputs<P> = (P, P, P, f32);
 
 /// Normalises on the fast road, or hands the inputs back.
 pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
@@ -29,44 +29,39 @@ pub(in super::super) fn layer_norm<B: Backend, const D: usize>(
     if !fits || dtypes.iter().any(|dtype| *dtype != DType::F32) || x.shape().num_elements() == 0 {
         return Err((x, weight, bias));
     }
-    road((x, weight, bias, epsilon as f32)).map_err(|(x, weight, bias, _)| (x, weight, bias))
+    let inputs = (primitive(x), primitive(weight), primitive(bias), epsilon as f32);
+    road::<B>(inputs)
+        .map(wrap)
+        .map_err(|(x, weight, bias, _)| (wrap(x), wrap(weight), wrap(bias)))
 }
 
-fn road<B: Backend, const D: usize>(inputs: Inputs<B, D>) -> Result<Tensor<B, D>, Inputs<B, D>> {
-    on_each_gpu!(Inputs[D], inputs, direct, tracked)
+fn road<B: Backend>(
+    inputs: Inputs<B::FloatTensorPrimitive>,
+) -> Result<B::FloatTensorPrimitive, Inputs<B::FloatTensorPrimitive>> {
+    on_each_gpu!(Inputs, inputs, direct, tracked)
 }
 
-fn direct<G: Gpu, const D: usize>(inputs: Inputs<G, D>) -> Result<Tensor<G, D>, Inputs<G, D>> {
-    let (x, weight, bias, epsilon) = inputs;
-    let (x, weight, bias) = (
-        into_contiguous(primitive(x)),
-        into_contiguous(primitive(weight)),
-        into_contiguous(primitive(bias)),
-    );
-    let y = forward(&x, &weight, bias, epsilon, None);
-    Ok(wrap(y))
+fn direct<G: Gpu>(
+    (x, weight, bias, epsilon): Inputs<CubeTensor<G::Runtime>>,
+) -> Result<CubeTensor<G::Runtime>, Inputs<CubeTensor<G::Runtime>>> {
+    let [x, weight, bias] = [x, weight, bias].map(into_contiguous);
+    Ok(forward(&x, &weight, bias, epsilon, None))
 }
 
-fn tracked<G: Gpu, const D: usize>(
-    inputs: Inputs<Tracked<G>, D>,
-) -> Result<Tensor<Tracked<G>, D>, Inputs<Tracked<G>, D>> {
-    let (x, weight, bias, epsilon) = inputs;
-    let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
+fn tracked<G: Gpu>(
+    (x, weight, bias, epsilon): Inputs<TrackedTensor<G>>,
+) -> Result<TrackedTensor<G>, Inputs<TrackedTensor<G>>> {
     let nodes = [x.node, weight.node, bias.node];
-    let (x, weight, bias) = (
-        into_contiguous(x.primitive),
-        into_contiguous(weight.primitive),
-        into_contiguous(bias.primitive),
-    );
+    let [x, weight, bias] = [x.primitive, weight.primitive, bias.primitive].map(into_contiguous);
     let prep = Backward::<G, 3>::prepare::<NoCheckpointing>(Norm, nodes);
-    Ok(wrap(match prep.compute_bound().stateful() {
+    Ok(match prep.compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let moments = empty(&x, [rows(&x), 2]);
             let y = forward(&x, &weight, bias, epsilon, Some(&moments));
             prep.finish([x, weight, moments], y)
         }
         OpsKind::UnTracked(prep) => prep.finish(forward(&x, &weight, bias, epsilon, None)),
-    }))
+    })
 }
 
 #[derive(Debug)]

@@ -4,48 +4,55 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 
 use super::{super::sums::sum_columns, *};
 
-type Inputs<B> = (Tensor<B, 2>, Tensor<B, 2>, Option<Tensor<B, 1>>);
+type Tensors<B> = (Tensor<B, 2>, Tensor<B, 2>, Option<Tensor<B, 1>>);
+type Inputs<P> = (P, P, Option<P>);
 
 /// Applies a layer's weight and bias on the fast road, or hands all back.
 pub(in super::super) fn linear<B: Backend>(
     x: Tensor<B, 2>,
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
-) -> Result<Tensor<B, 2>, Inputs<B>> {
+) -> Result<Tensor<B, 2>, Tensors<B>> {
     if x.dtype() != DType::F32 || weight.dtype() != DType::F32 || x.shape().num_elements() == 0 {
         return Err((x, weight, bias));
     }
-    on_each_gpu!(Inputs, (x, weight, bias), direct, tracked)
+    let inputs = (primitive(x), primitive(weight), bias.map(primitive));
+    road::<B>(inputs)
+        .map(wrap)
+        .map_err(|(x, weight, bias)| (wrap(x), wrap(weight), bias.map(wrap)))
 }
 
-fn direct<G: Gpu>(inputs: Inputs<G>) -> Result<Tensor<G, 2>, Inputs<G>> {
-    let (x, weight, bias) = inputs;
-    Ok(wrap(forward::<G>(
-        primitive(x),
-        primitive(weight),
-        bias.map(primitive),
-    )))
+fn road<B: Backend>(
+    inputs: Inputs<B::FloatTensorPrimitive>,
+) -> Result<B::FloatTensorPrimitive, Inputs<B::FloatTensorPrimitive>> {
+    on_each_gpu!(Inputs, inputs, direct, tracked)
 }
 
-fn tracked<G: Gpu>(inputs: Inputs<Tracked<G>>) -> Result<Tensor<Tracked<G>, 2>, Inputs<Tracked<G>>> {
-    let (x, weight, bias) = inputs;
+fn direct<G: Gpu>(
+    (x, weight, bias): Inputs<CubeTensor<G::Runtime>>,
+) -> Result<CubeTensor<G::Runtime>, Inputs<CubeTensor<G::Runtime>>> {
+    Ok(forward::<G>(x, weight, bias))
+}
+
+fn tracked<G: Gpu>(
+    (x, weight, bias): Inputs<TrackedTensor<G>>,
+) -> Result<TrackedTensor<G>, Inputs<TrackedTensor<G>>> {
     let Some(bias) = bias else {
         return Err((x, weight, bias));
     };
-    let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
     // Each side's gradient needs the other side.
     let needed = [weight.is_tracked(), x.is_tracked()];
     let nodes = [x.node, weight.node, bias.node];
     let (x, weight) = (x.primitive, weight.primitive);
     let y = forward::<G>(x.clone(), weight.clone(), Some(bias.primitive));
     let prep = Backward::<G, 3>::prepare::<NoCheckpointing>(LinearLayer, nodes);
-    Ok(wrap(match prep.compute_bound().stateful() {
+    Ok(match prep.compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let [keeps_x, keeps_weight] = needed;
             prep.finish([keeps_x.then_some(x), keeps_weight.then_some(weight)], y)
         }
         OpsKind::UnTracked(prep) => prep.finish(y),
-    }))
+    })
 }
 
 fn forward<G: Gpu>(

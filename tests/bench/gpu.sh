@@ -4,7 +4,7 @@
 #   tests/bench/gpu.sh BINARIES OUT [PART…]
 #
 # BINARIES holds what was built elsewhere (no toolkit is needed, neither there nor here):
-#   CUDARC_CUDA_VERSION=13000 cargo build --release -p burn-love-cli --features cuda        burn-love-cli
+#   CUDARC_CUDA_VERSION=13000 cargo build --profile dist -p burn-love-cli --features cuda   burn-love-cli
 #   CUDARC_CUDA_VERSION=13000 cargo test --release -p burn-love-tests --features cuda --test parity --no-run    parity
 # OUT gets a file for each part, and table.md. Python needs torch and transformers.
 # PARTs: parity, bench, torch, compiled, wgpu, train; all of them without any.

@@ -1,8 +1,8 @@
 //! One door per numeric: every operation that backends get wrong, slow or not at all.
 //!
 //! Signatures are plain `B: Backend`. Inside, a known backend may take a faster road (feature `flex`: the CPU
-//! backend; features `cuda` and `wgpu`: the GPU backends; all with and without autodiff); each fast road is tested
-//! against the plain one.
+//! backend; features `cuda` and `wgpu`: the GPU backends; all with and without autodiff); each fast road of the
+//! CPU is tested against the plain one, those of the GPUs against the CPU (tests/parity/roads.rs).
 
 mod add;
 mod attention;

@@ -97,6 +97,8 @@ impl Sizes {
     }
 }
 
+/// Attention of one tile of queries of one head to its part of the keys: x counts tiles, y heads of all entries, z parts.
+/// Where there are several parts, `output` gets sums of weighted values, and `sums` the maxima and denominators of the rows.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments, reason = "a kernel's bindings")]
 pub(super) fn tiles<N: Size>(

@@ -8,6 +8,8 @@
     clippy::result_large_err,
     reason = "tensors that no road takes are handed back"
 )]
+// `on_each_gpu` says why unit tests go without.
+#![cfg_attr(test, allow(dead_code, unused_imports))]
 
 use std::any::TypeId;
 
@@ -118,19 +120,20 @@ const WIDE: usize = 4;
 /// Takes the road of the GPU backend that `$inputs` are on: `$direct` without autodiff, `$tracked` with it; hands them back
 /// where there is none. `$Inputs<P>` is their type with float tensors `P`, and the output is a `P`.
 ///
-/// What computes is in functions without type parameters, which are compiled in this crate and nowhere else.
+/// What computes is in functions without type parameters, which are compiled in this crate and nowhere else. The crate's
+/// unit tests, which have no GPU, leave them out: they would compile all kernels once more.
 macro_rules! on_each_gpu {
     ($Inputs:ident, $inputs:expr, $direct:ident, $tracked:ident) => {{
         let inputs = $inputs;
-        #[cfg(feature = "cuda")]
+        #[cfg(all(feature = "cuda", not(test)))]
         let inputs = on_each_gpu!(@direct Cuda, $Inputs, inputs, $direct);
-        #[cfg(feature = "cuda")]
+        #[cfg(all(feature = "cuda", not(test)))]
         let inputs = on_each_gpu!(@tracked Cuda, $Inputs, inputs, $tracked);
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", not(test)))]
         let inputs = on_each_gpu!(@direct Wgpu, $Inputs, inputs, $direct);
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", not(test)))]
         let inputs = on_each_gpu!(@tracked Wgpu, $Inputs, inputs, $tracked);
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", not(test)))]
         let inputs = on_each_gpu!(@tracked Native, $Inputs, inputs, $tracked);
         Err(inputs)
     }};

@@ -65,11 +65,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    if let Some(threads) = cli.global.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| CliError::machine(format!("{threads} threads cannot be started: {error}")))?;
+    let threads = match cli.global.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    // A model is thousands of small operations, and handing each over to another thread costs a tenth of a training step.
+    // Alone, this thread would leave undone what others ask of the pool while it waits for them.
+    if threads > 1 {
+        pool = pool.use_current_thread();
     }
+    pool.build_global()
+        .map_err(|error| CliError::machine(format!("{threads} threads cannot be started: {error}")))?;
     commands::run(cli)
 }

@@ -12,4 +12,5 @@ pub mod report;
 pub mod samples;
 pub mod shipped;
 pub mod synth;
+mod threads;
 pub mod training;

@@ -20,6 +20,7 @@ use crate::{
     inference::ready,
     metrics::{Official, OfficialNull, iou, label_256_colour, label_native},
     samples::Preparer,
+    threads::receive,
 };
 
 /// Bytes of stack for a worker: models are large values, and without optimisation they are moved often.
@@ -146,7 +147,7 @@ fn answer_all<B: Backend>(
         // Each worker takes every n-th clip and waits until its last result is taken: order without a heap of results.
         let results: Vec<_> = (0..workers)
             .map(|worker| {
-                let (send, receive) = std::sync::mpsc::sync_channel(0);
+                let (send, results) = std::sync::mpsc::sync_channel(0);
                 let asker = asker.clone();
                 let work = move || {
                     for clip in clips.iter().skip(worker).step_by(workers) {
@@ -159,13 +160,11 @@ fn answer_all<B: Backend>(
                     .stack_size(STACK)
                     .spawn_scoped(scope, work)
                     .expect("a system that can start threads");
-                receive
+                results
             })
             .collect();
         clips.iter().enumerate().try_for_each(|(i, clip)| {
-            let result = results[i % workers]
-                .recv()
-                .expect("a worker answers all its clips");
+            let result = receive(&results[i % workers]).expect("a worker answers all its clips");
             answered(clip, result?)
         })
     })

@@ -31,6 +31,7 @@ use crate::{
     config::Config,
     data::Split,
     inference::initialise,
+    threads::receive,
     training::{
         CheckpointError, Checkpoints, Content, GOLDEN, GroupedAdamW, Listener, Position, RunError, RunLog,
         TrainEvent, Values, WarmupDecay, WarmupDecayConfig, average_and_clip, memory, trainable_parameters,
@@ -298,10 +299,10 @@ where
             );
             let (mut values, mut spoiled) = (Values::default(), None);
             for _ in 0..config.accumulation {
-                let batch = match batches.recv() {
-                    Ok(Ok(batch)) => batch,
-                    Ok(Err(error)) => return self.lacks(error),
-                    Err(_) => unreachable!("the loader ends behind an error or the last batch"),
+                let batch = match receive(batches) {
+                    Some(Ok(batch)) => batch,
+                    Some(Err(error)) => return self.lacks(error),
+                    None => unreachable!("the loader ends behind an error or the last batch"),
                 };
                 let scored = self.task.score(&self.module, batch, self.device);
                 let loss = scored.values.get("loss").unwrap_or(f64::NAN);

@@ -31,6 +31,7 @@ use crate::{
     features::{Asked, ModelFeatures},
     inference::background,
     samples::{Preparer, SampleError},
+    threads::receive,
 };
 
 /// Micro-batches prepared ahead.
@@ -350,7 +351,7 @@ impl<B: Backend> Iterator for LoveIterator<'_, B> {
     type Item = LoveBatch<B>;
 
     fn next(&mut self) -> Option<LoveBatch<B>> {
-        match self.receiver.recv().ok()? {
+        match receive(&self.receiver)? {
             Ok(rows) => {
                 self.done += rows.tokens.len();
                 Some(LoveBatch {

@@ -23,6 +23,13 @@ const NEAR: usize = 64 * 1024;
 /// Multiplications from which it pays to pack.
 const SMALL: usize = 64 * 64 * 64;
 
+/// Terms of a piece of a deep product's sums.
+const TERMS: usize = 512;
+/// The largest deep product: `gemm` shares larger ones well between threads, but not those with little output.
+const NARROW: usize = 64 * 1024;
+/// The most pieces of a deep product.
+const PIECES: usize = 16;
+
 /// Elements of the right matrix that are packed at once.
 const PACKED: usize = 4 * 1024 * 1024;
 
@@ -141,8 +148,9 @@ pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mu
     multiply(left, right, factor, out, add, Parallelism::None);
 }
 
-/// As [`product`], by all threads where it is large: in pieces of rows, or of whatever `gemm` chooses where rows are few.
-/// No sum is split, so the number of threads changes nothing.
+/// As [`product`], by all threads where it is large: in pieces of rows, of terms where there are many for little output (a
+/// weight's gradient), or of whatever `gemm` chooses. The sizes alone say where sums are split: the number of threads changes
+/// nothing.
 pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
     let size = left
         .rows
@@ -155,6 +163,9 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
     if size < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
+    if left.columns >= 2 * TERMS && out.len() <= NARROW {
+        return deep_product(left, right, out, add);
+    }
     if left.rows < 4 * ROWS {
         return multiply(left, right, 1.0, out, add, Parallelism::Rayon(0));
     }
@@ -164,6 +175,33 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
             let rows = i * ROWS..i * ROWS + out.len() / right.columns;
             product(left.rows(rows), right, 1.0, out, add);
         });
+}
+
+/// A product in pieces of its terms, which are added up in their order.
+fn deep_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
+    let depth = left.columns;
+    let terms = depth.div_ceil((depth / TERMS).min(PIECES));
+    let pieces: Vec<Vec<f32>> = (0..depth.div_ceil(terms))
+        .into_par_iter()
+        .map(|i| {
+            let terms = i * terms..depth.min((i + 1) * terms);
+            let mut piece = vec![0.0; out.len()];
+            product(
+                left.columns(terms.clone()),
+                right.rows(terms),
+                1.0,
+                &mut piece,
+                false,
+            );
+            piece
+        })
+        .collect();
+    if !add {
+        out.fill(0.0);
+    }
+    for piece in &pieces {
+        out.iter_mut().zip(piece).for_each(|(out, sum)| *out += sum);
+    }
 }
 
 /// A product with the right matrix packed once for all pieces of rows, some columns at a time.
@@ -291,6 +329,8 @@ mod tests {
             [1100, 70, 96],
             [2000, 24, 24],
             [40, 3000, 1500],
+            [48, 1024, 160],
+            [70, 20_001, 33],
         ];
         for [rows, depth, columns] in sizes {
             let (a, b, start) = (

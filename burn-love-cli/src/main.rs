@@ -11,7 +11,7 @@ mod interrupt;
 mod output;
 mod printer;
 
-use std::process::ExitCode;
+use std::{num::NonZero, process::ExitCode};
 
 use clap::Parser;
 
@@ -65,10 +65,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    let threads = match cli.global.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    };
+    // As rayon itself would count them.
+    let asked = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    let threads = cli.global.threads.or_else(asked).filter(|threads| *threads > 0);
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     // A model is thousands of small operations, and handing each over to another thread costs a tenth of a training step.
     // Alone, this thread would leave undone what others ask of the pool while it waits for them.

@@ -30,26 +30,27 @@ pub(crate) fn receive<T>(receiver: &Receiver<T>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, mpsc::sync_channel};
 
     use super::*;
 
     #[test]
     fn a_thread_of_the_pool_works_while_it_waits() {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .expect("a pool");
-        let (send, results) = sync_channel(0);
-        let pool = &pool;
-        let found = pool.install(move || {
-            // The pool's only thread waits here for what only it can do.
-            std::thread::scope(|scope| {
-                scope.spawn(move || send.send(pool.install(|| 42)));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        let pool = Arc::new(pool.expect("a pool"));
+        let (tell, told) = sync_channel(1);
+        // On a thread of its own: if nobody does the work, the test fails rather than waits for ever.
+        std::thread::spawn(move || {
+            let (send, results) = sync_channel(0);
+            let inner = pool.clone();
+            let found = pool.install(move || {
+                // The pool's only thread waits here for what only it can do.
+                std::thread::spawn(move || send.send(inner.install(|| 42)));
                 receive(&results)
-            })
+            });
+            tell.send(found)
         });
-        assert_eq!(found, Some(42));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(Some(42)));
     }
 
     #[test]

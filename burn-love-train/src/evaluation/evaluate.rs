@@ -147,7 +147,7 @@ fn answer_all<B: Backend>(
         // Each worker takes every n-th clip and waits until its last result is taken: order without a heap of results.
         let results: Vec<_> = (0..workers)
             .map(|worker| {
-                let (send, results) = std::sync::mpsc::sync_channel(0);
+                let (send, answers) = std::sync::mpsc::sync_channel(0);
                 let asker = asker.clone();
                 let work = move || {
                     for clip in clips.iter().skip(worker).step_by(workers) {
@@ -160,7 +160,7 @@ fn answer_all<B: Backend>(
                     .stack_size(STACK)
                     .spawn_scoped(scope, work)
                     .expect("a system that can start threads");
-                results
+                answers
             })
             .collect();
         clips.iter().enumerate().try_for_each(|(i, clip)| {

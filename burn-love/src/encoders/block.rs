@@ -123,15 +123,15 @@ impl<B: Backend> EncoderBlock<B> {
     }
 
     fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let gelu = if self.quick_gelu {
-            ops::quick_gelu
-        } else {
-            ops::gelu
-        };
         let [b, l, d] = x.dims();
         let [_, widest] = self.intermediate.weight.dims();
         let update = in_pieces(x.reshape([b * l, d]), widest, |x| {
-            ops::linear(&self.output, gelu(ops::linear(&self.intermediate, x)))
+            let hidden = if self.quick_gelu {
+                ops::quick_gelu(ops::linear(&self.intermediate, x))
+            } else {
+                ops::linear_gelu(&self.intermediate, x)
+            };
+            ops::linear(&self.output, hidden)
         });
         self.dropout.forward(update.reshape([b, l, d]))
     }

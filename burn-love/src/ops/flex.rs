@@ -36,7 +36,7 @@ pub(super) use conv::{conv1x1, conv2d_channels_last};
 pub(super) use gelu::gelu;
 pub(super) use join::join;
 pub(super) use layer_norm::layer_norm;
-pub(super) use linear::linear;
+pub(super) use linear::{linear, linear_gelu};
 pub(super) use permute::permute;
 pub(super) use pool::max_pool_channels_last;
 pub(super) use rotate::rotate_pairs;

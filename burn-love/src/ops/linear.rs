@@ -2,6 +2,8 @@
 
 use burn::{nn::Linear, prelude::*, tensor::module};
 
+use super::gelu;
+
 /// Applies `layer` to the last dimension as one matrix product over all rows: a batched product would broadcast the
 /// weight, and its gradient would be one matrix per batch element.
 ///
@@ -10,6 +12,25 @@ use burn::{nn::Linear, prelude::*, tensor::module};
 /// - output: `[.., output]`
 pub fn linear<B: Backend, const D: usize>(layer: &Linear<B>, x: Tensor<B, D>) -> Tensor<B, D> {
     rows(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+}
+
+/// [`linear`] and [`gelu`](super::gelu()) behind it, in one pass where the backend has one.
+///
+/// # Shapes
+/// - `x`: `[.., input]`
+/// - output: `[.., output]`
+pub fn linear_gelu<B: Backend, const D: usize>(layer: &Linear<B>, x: Tensor<B, D>) -> Tensor<B, D> {
+    let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()));
+    let (x, dims) = flat(x, &weight);
+    #[cfg(feature = "flex")]
+    let (x, weight, bias) = match bias {
+        Some(bias) => match super::flex::linear_gelu(x, weight, bias) {
+            Ok(y) => return y.reshape(dims),
+            Err((x, weight, bias)) => (x, weight, Some(bias)),
+        },
+        None => (x, weight, None),
+    };
+    gelu(product(x, weight, bias)).reshape(dims)
 }
 
 /// As [`linear`], with an output in `N` parts of one width, each from its own columns of the weight. In training that is
@@ -38,25 +59,34 @@ pub(super) fn rows<B: Backend, const D: usize>(
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, D> {
+    let (x, dims) = flat(x, &weight);
+    product(x, weight, bias).reshape(dims)
+}
+
+/// `x` as rows, and the output's sizes.
+fn flat<B: Backend, const D: usize>(x: Tensor<B, D>, weight: &Tensor<B, 2>) -> (Tensor<B, 2>, [usize; D]) {
     let mut dims = x.dims();
     let [input, output] = weight.dims();
     let rows = x.shape().num_elements() / input;
     dims[D - 1] = output;
-    let x = x.reshape([rows, input]);
+    (x.reshape([rows, input]), dims)
+}
+
+fn product<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
     #[cfg(feature = "flex")]
     let (x, weight, bias) = match bias {
         Some(bias) => match super::flex::linear(x, weight, bias) {
-            Ok(y) => return y.reshape(dims),
+            Ok(y) => return y,
             Err((x, weight, bias)) => (x, weight, Some(bias)),
         },
         None => (x, weight, None),
     };
     #[cfg(feature = "cube")]
     let (x, weight, bias) = match super::cube::linear(x, weight, bias) {
-        Ok(y) => return y.reshape(dims),
+        Ok(y) => return y,
         Err(inputs) => inputs,
     };
-    module::linear(x, weight, bias).reshape(dims)
+    module::linear(x, weight, bias)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use burn::{
 };
 
 use super::config::EMBEDDING_STRIDE;
-use crate::ops::{LayerNorm2d, LayerNorm2dConfig, conv2d_channels_last, gelu, linear};
+use crate::ops::{LayerNorm2d, LayerNorm2dConfig, conv2d_channels_last, gelu, linear, linear_gelu};
 
 /// Sizes of a [`MemoryEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -171,7 +171,7 @@ impl<B: Backend> FuserBlock<B> {
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let branch = conv2d_channels_last(&self.dwconv, x.clone());
         let branch = self.norm.forward_channels_last(branch);
-        let branch = gelu(linear(&self.pwconv1, branch)); // [B, H, W, 4C]
+        let branch = linear_gelu(&self.pwconv1, branch); // [B, H, W, 4C]
         let branch = linear(&self.pwconv2, branch) * self.gamma.val().unsqueeze();
         x + branch
     }

@@ -9,7 +9,7 @@ use burn::{
     tensor::activation::{relu, sigmoid},
 };
 
-use crate::ops::{gelu, in_pieces, linear};
+use crate::ops::{in_pieces, linear, linear_gelu};
 
 /// Activation between the layers of an [`Mlp`].
 #[derive(Config, Debug, PartialEq, Copy)]
@@ -90,15 +90,14 @@ impl<B: Backend> Mlp<B> {
 
     /// All layers of some rows.
     fn layers(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
-        for (i, layer) in self.layers.iter().enumerate() {
-            if i > 0 {
-                x = match self.activation {
-                    Activation::Relu => relu(x),
-                    Activation::Gelu => gelu(x),
-                };
-            }
-            x = linear(layer, x);
+        let (last, hidden) = self.layers.split_last().expect("a layer");
+        for layer in hidden {
+            x = match self.activation {
+                Activation::Relu => relu(linear(layer, x)),
+                Activation::Gelu => linear_gelu(layer, x),
+            };
         }
+        x = linear(last, x);
         if self.sigmoid_output { sigmoid(x) } else { x }
     }
 }

@@ -72,7 +72,7 @@ fn backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
 }
 
 #[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn gelu_in_place(x: &mut [f32]) {
+pub(super) fn gelu_in_place(x: &mut [f32]) {
     for x in x {
         *x *= normal(*x).0;
     }

@@ -3,6 +3,8 @@
 //!
 //! An element is the same sum, whatever the tile, the piece and the thread that it falls to.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
@@ -13,6 +15,8 @@ pub(super) const HEIGHT: usize = 6;
 pub(super) const WIDTH: usize = 16;
 /// Panels that are packed together: a row's part of them lies in a few cache lines one behind the other.
 const TOGETHER: usize = 8;
+/// Rows that are fetched before they are packed: large weights lie in memory, each row in another page.
+const AHEAD: usize = 8;
 /// Columns in a vector.
 const LANES: usize = 8;
 /// The most terms that are summed in registers: a panel of so many rows about fills a core's first cache.
@@ -103,6 +107,7 @@ fn pack_panels(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
         // Row by row, as they lie in memory.
         for row in 0..right.rows {
             let values = &right.storage[row * right.row_stride..][..right.columns];
+            fetch(right, row + AHEAD);
             for (panel, out) in panels.chunks_exact_mut(size).enumerate() {
                 let out = &mut out[row * WIDTH..][..WIDTH];
                 let values = &values[columns(panel)];
@@ -135,17 +140,59 @@ fn pack_panels(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
     }
 }
 
-/// `out = left·right`, or `out += left·right`, by this thread alone, from column `first` on of an `out` of `width` columns. The
-/// elements of a row lie one behind the other in `left`, and so do the rows in `out`.
+/// Asks for a row, which need not exist, to be brought into the cache.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "the instruction takes any address")]
+fn fetch(matrix: Matrix<'_>, row: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    /// Elements in a line of the cache.
+    const LINE: usize = 16;
+    let values = matrix.storage.as_ptr().wrapping_add(row * matrix.row_stride);
+    for column in (0..matrix.columns).step_by(LINE) {
+        // SAFETY: x86-64 has the instruction, and it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(column).cast()) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fetch(_: Matrix<'_>, _: usize) {}
+
+/// What the sums of a product begin with.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What the output holds.
+    Output,
+    /// A value for each column.
+    Row(&'a [f32]),
+}
+
+impl Start<'_> {
+    /// That of columns `first` on.
+    fn from(self, first: usize) -> Self {
+        match self {
+            Self::Row(row) => Self::Row(&row[first..]),
+            start => start,
+        }
+    }
+}
+
+/// `out = start + left·right` by this thread alone, from column `first` on of an `out` of `width` columns. The elements of a row
+/// lie one behind the other in `left`, and so do the rows in `out`.
 ///
 /// # Panics
 /// Unless the kernel is [`available`] and the sizes fit.
-pub(super) fn multiply(
+///
+/// # Safety
+/// With [`Start::Output`], `out` holds values.
+#[allow(unsafe_code, reason = "writes memory that was just allocated")]
+pub(super) unsafe fn multiply(
     left: Matrix<'_>,
     right: &Panels,
-    out: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
     [first, width]: [usize; 2],
-    add: bool,
+    begin: Start<'_>,
 ) {
     assert!(available());
     assert_eq!(left.columns, right.rows);
@@ -157,46 +204,113 @@ pub(super) fn multiply(
     for start in (0..left.columns).step_by(right.depth) {
         let depth = right.depth.min(left.columns - start);
         let left = left.columns(start..start + depth);
+        let begin = if start > 0 {
+            Start::Output
+        } else {
+            begin.from(first)
+        };
         for (i, out) in out.chunks_mut(ROWS * width).enumerate() {
             for (panel, (values, columns)) in right.block(start, depth).enumerate() {
+                let begin = begin.from(panel * WIDTH);
                 for (j, out) in out.chunks_mut(HEIGHT * width).enumerate() {
                     let row = i * ROWS + j * HEIGHT;
                     let left = left.rows(row..row + out.len() / width);
                     let out = &mut out[first + panel * WIDTH..];
-                    tile(left, values, out, width, columns, add || start > 0);
+                    // SAFETY: the first block of rows of `right` has written all there is, if the caller has not.
+                    unsafe { tile(left, values, out, width, columns, begin) };
                 }
             }
         }
     }
 }
 
+/// [`multiply`] with an output that holds values, which the product is added to or replaces.
+#[allow(unsafe_code, reason = "see `multiply`")]
+pub(super) fn multiply_into(left: Matrix<'_>, right: &Panels, out: &mut [f32], place: [usize; 2], add: bool) {
+    let begin = if add { Start::Output } else { Start::Zero };
+    // SAFETY: `out` holds values, and nothing but values is written.
+    unsafe { multiply(left, right, maybe(out), place, begin) };
+}
+
+/// Values as memory that need not hold any.
+///
+/// # Safety
+/// Nothing but values is written.
+#[allow(unsafe_code, reason = "see `multiply`")]
+pub(super) unsafe fn maybe(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the same memory, of the same layout.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
 /// One tile of the product, into the first `columns` of rows that are `stride` apart.
-fn tile(left: Matrix<'_>, right: &[f32], out: &mut [f32], stride: usize, columns: usize, add: bool) {
+///
+/// # Safety
+/// With [`Start::Output`], those hold values.
+#[allow(unsafe_code, reason = "see `multiply`")]
+unsafe fn tile(
+    left: Matrix<'_>,
+    right: &[f32],
+    out: &mut [MaybeUninit<f32>],
+    stride: usize,
+    columns: usize,
+    begin: Start<'_>,
+) {
     let vectors = columns.div_ceil(LANES);
     if columns == vectors * LANES {
-        return sums(left, right, out, stride, vectors, add);
+        // SAFETY: the caller's.
+        return unsafe { sums(left, right, out, stride, vectors, begin) };
     }
-    let mut whole = [0.0; HEIGHT * WIDTH];
-    sums(left, right, &mut whole, WIDTH, vectors, false);
+    let mut whole = [MaybeUninit::new(0.0); HEIGHT * WIDTH];
+    // SAFETY: nothing is read.
+    unsafe { sums(left, right, &mut whole, WIDTH, vectors, Start::Zero) };
     let rows = out.chunks_mut(stride).zip(whole.chunks_exact(WIDTH));
     for (out, sums) in rows.take(left.rows) {
-        for (out, sum) in out.iter_mut().zip(&sums[..columns]) {
-            *out = if add { *out + sum } else { *sum };
+        for (column, (out, sum)) in out.iter_mut().zip(&sums[..columns]).enumerate() {
+            // SAFETY: all of `whole` holds values, and so does `out` where the caller says so.
+            unsafe {
+                let sum = sum.assume_init();
+                out.write(match begin {
+                    Start::Zero => sum,
+                    Start::Output => out.assume_init() + sum,
+                    Start::Row(row) => row[column] + sum,
+                });
+            }
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn sums(_: Matrix<'_>, _: &[f32], _: &mut [f32], _: usize, _: usize, _: bool) {
+#[allow(unsafe_code, reason = "see `multiply`")]
+unsafe fn sums(_: Matrix<'_>, _: &[f32], _: &mut [MaybeUninit<f32>], _: usize, _: usize, _: Start<'_>) {
     unreachable!("`multiply` asserts that the kernel is available");
 }
 
+/// A tile of whole vectors.
+///
+/// # Safety
+/// With [`Start::Output`], `out` holds values.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vectors of AVX2")]
-fn sums(left: Matrix<'_>, right: &[f32], out: &mut [f32], stride: usize, vectors: usize, add: bool) {
+unsafe fn sums(
+    left: Matrix<'_>,
+    right: &[f32],
+    out: &mut [MaybeUninit<f32>],
+    stride: usize,
+    vectors: usize,
+    begin: Start<'_>,
+) {
     assert!(left.fits() && left.column_stride == 1);
     assert_eq!(right.len(), left.columns * WIDTH);
     assert!(out.len() >= (left.rows - 1) * stride + vectors * LANES);
+    let out = out.as_mut_ptr().cast::<f32>();
+    let begin = match begin {
+        Start::Zero => None,
+        Start::Output => Some((out.cast_const(), stride)),
+        Start::Row(row) => {
+            assert!(row.len() >= vectors * LANES);
+            Some((row.as_ptr(), 0))
+        }
+    };
     let run = match (left.rows, vectors) {
         (1, 1) => avx2::sums::<1, 1>,
         (2, 1) => avx2::sums::<2, 1>,
@@ -215,15 +329,7 @@ fn sums(left: Matrix<'_>, right: &[f32], out: &mut [f32], stride: usize, vectors
     // SAFETY: the processor has AVX2 and FMA, as `multiply` asserts; all sides are as long as asserted above.
     unsafe {
         let (from, depth) = (left.storage.as_ptr(), left.columns);
-        run(
-            depth,
-            from,
-            left.row_stride,
-            right.as_ptr(),
-            out.as_mut_ptr(),
-            stride,
-            add,
-        );
+        run(depth, from, left.row_stride, right.as_ptr(), out, stride, begin);
     }
 }
 
@@ -234,11 +340,11 @@ mod avx2 {
 
     use super::{LANES, WIDTH};
 
-    /// `H` rows of `V` vectors: sums of `depth` columns of `left` times rows of `right`.
+    /// `H` rows of `V` vectors: sums of `depth` columns of `left` times rows of `right`, and `begin`, if there is one.
     ///
     /// # Safety
     /// The processor has AVX2 and FMA. `left` has `H` rows of `depth` elements, `left_stride` apart; `right` has `depth` rows of
-    /// `WIDTH`, one behind the other; `out` has `H` rows of `V` vectors, `stride` apart.
+    /// `WIDTH`, one behind the other; `out` has `H` rows of `V` vectors, `stride` apart, and so has `begin`, by its own stride.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn sums<const H: usize, const V: usize>(
         depth: usize,
@@ -247,7 +353,7 @@ mod avx2 {
         right: *const f32,
         out: *mut f32,
         stride: usize,
-        add: bool,
+        begin: Option<(*const f32, usize)>,
     ) {
         let mut sums = [[_mm256_setzero_ps(); V]; H];
         for row in 0..H {
@@ -284,15 +390,15 @@ mod avx2 {
         }
         for (row, sums) in sums.iter().enumerate() {
             for (i, sum) in sums.iter().enumerate() {
-                // SAFETY: a row of `out` has `V` vectors.
+                // SAFETY: a row has `V` vectors.
                 unsafe {
-                    let out = out.add(row * stride + LANES * i);
-                    let sum = if add {
-                        _mm256_add_ps(*sum, _mm256_loadu_ps(out))
-                    } else {
-                        *sum
+                    let sum = match begin {
+                        Some((begin, stride)) => {
+                            _mm256_add_ps(*sum, _mm256_loadu_ps(begin.add(row * stride + LANES * i)))
+                        }
+                        None => *sum,
                     };
-                    _mm256_storeu_ps(out, sum);
+                    _mm256_storeu_ps(out.add(row * stride + LANES * i), sum);
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! A linear layer as one product that adds to rows of biases, with its backward pass.
+//! A linear layer as one product that begins with the biases, with its backward pass.
 
 use super::{
-    matrix::{Matrix, shared_product},
+    gelu::gelu_in_place,
+    matrix::{Matrix, Then, fresh_product},
     *,
 };
 
@@ -16,22 +17,8 @@ pub(in super::super) fn linear<B: Backend>(
     weight: Tensor<B, 2>,
     bias: Tensor<B, 1>,
 ) -> Result<Tensor<B, 2>, Inputs<B>> {
-    let usable = |dtype, elements| dtype == DType::F32 && elements > 0;
-    if !(usable(x.dtype(), x.shape().num_elements())
-        && usable(weight.dtype(), weight.shape().num_elements())
-        && bias.dtype() == DType::F32)
-    {
-        return Err((x, weight, bias));
-    }
-    let inputs = match cast::<Inputs<B>, Inputs<Flex>>((x, weight, bias)) {
-        Ok((x, weight, bias)) => {
-            let (x, weight, bias) = (
-                positive(primitive(x)),
-                positive(primitive(weight)),
-                primitive(bias),
-            );
-            return Ok(same_type(cast(wrap::<Flex, 2>(forward(&x, &weight, bias)))));
-        }
+    let inputs = match direct(usable((x, weight, bias))?, None) {
+        Ok(y) => return Ok(y),
         Err(inputs) => inputs,
     };
     let (x, weight, bias) = cast::<Inputs<B>, Inputs<AutodiffFlex>>(inputs)?;
@@ -40,7 +27,7 @@ pub(in super::super) fn linear<B: Backend>(
     let needed = [weight.is_tracked(), x.is_tracked()];
     let nodes = [x.node, weight.node, bias.node];
     let (x, weight) = (positive(x.primitive), positive(weight.primitive));
-    let y = forward(&x, &weight, bias.primitive);
+    let y = forward(&x, &weight, bias.primitive, None);
     let y = match LinearLayer
         .prepare::<NoCheckpointing>(nodes)
         .compute_bound()
@@ -55,13 +42,39 @@ pub(in super::super) fn linear<B: Backend>(
     Ok(same_type(cast(wrap::<AutodiffFlex, 2>(y))))
 }
 
-/// Rows, each the bias, plus the product.
-fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor) -> FlexTensor {
-    let (x, weight) = (Matrix::of(x), Matrix::of(weight));
+/// [`linear`] and GELU behind it, without autodiff.
+pub(in super::super) fn linear_gelu<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+) -> Result<Tensor<B, 2>, Inputs<B>> {
+    direct(usable((x, weight, bias))?, Some(gelu_in_place))
+}
+
+/// The inputs, if the road takes them.
+fn usable<B: Backend>((x, weight, bias): Inputs<B>) -> Result<Inputs<B>, Inputs<B>> {
+    let usable = |dtype, elements| dtype == DType::F32 && elements > 0;
+    if usable(x.dtype(), x.shape().num_elements())
+        && usable(weight.dtype(), weight.shape().num_elements())
+        && bias.dtype() == DType::F32
+    {
+        Ok((x, weight, bias))
+    } else {
+        Err((x, weight, bias))
+    }
+}
+
+/// The road without autodiff.
+fn direct<B: Backend>(inputs: Inputs<B>, then: Option<Then>) -> Result<Tensor<B, 2>, Inputs<B>> {
+    let (x, weight, bias) = cast::<Inputs<B>, Inputs<Flex>>(inputs)?;
+    let (x, weight) = (positive(primitive(x)), positive(primitive(weight)));
+    let y = forward(&x, &weight, primitive(bias), then);
+    Ok(same_type(cast(wrap::<Flex, 2>(y))))
+}
+
+fn forward(x: &FlexTensor, weight: &FlexTensor, bias: FlexTensor, then: Option<Then>) -> FlexTensor {
     let bias = contiguous(bias).expect("the dtype was checked");
-    let mut y = of_rows([x.rows, weight.columns], weight.columns, |_| slice(&bias));
-    shared_product(x, weight, y.storage_mut(), true);
-    y
+    fresh_product(Matrix::of(x), Matrix::of(weight), Some(slice(&bias)), then)
 }
 
 #[derive(Debug)]
@@ -89,9 +102,7 @@ impl Backward<Flex, 3> for LinearLayer {
 }
 
 fn product(left: Matrix<'_>, right: Matrix<'_>) -> FlexTensor {
-    let mut out = zeros([left.rows, right.columns]);
-    shared_product(left, right, out.storage_mut(), false);
-    out
+    fresh_product(left, right, None, None)
 }
 
 /// The sum over rows of `width`, in two stages of a fixed order.
@@ -131,7 +142,15 @@ mod tests {
     #[test]
     fn output_and_gradients_equal_the_plain_road() {
         let device = Default::default();
-        for [rows, input, output] in [[1, 1, 1], [7, 5, 3], [600, 40, 70], [1000, 200, 300]] {
+        // The last one's bias meets two blocks of terms, and columns in two passes.
+        let sizes = [
+            [1, 1, 1],
+            [7, 5, 3],
+            [600, 40, 70],
+            [1000, 200, 300],
+            [96, 2000, 2500],
+        ];
+        for [rows, input, output] in sizes {
             let random = |dims: [usize; 2]| {
                 Tensor::<AutodiffFlex, 2>::random(dims, Distribution::Normal(0.3, 1.0), &device)
             };
@@ -161,6 +180,20 @@ mod tests {
                 let direct = on_the_road(x.clone().inner(), &layer.valid());
                 direct.into_data().assert_eq(&run(true)[0], true);
             }
+        }
+    }
+
+    #[test]
+    fn gelu_on_the_way_changes_nothing() {
+        let device = Default::default();
+        // By `gemm`, by the kernel with columns that fill no tile, with blocks of terms, and in two passes of columns.
+        for [rows, input, output] in [[3, 5, 7], [600, 40, 70], [300, 1100, 96], [96, 2000, 2500]] {
+            let layer = LinearConfig::new(input, output).init::<Flex>(&device);
+            let x = Tensor::<Flex, 2>::random([rows, input], Distribution::Normal(0.3, 1.0), &device);
+            let bias = layer.bias.as_ref().expect("a bias").val();
+            let fused = linear_gelu(x.clone(), layer.weight.val(), bias).expect("f32 on the CPU");
+            let one_by_one = crate::ops::gelu(on_the_road(x, &layer));
+            fused.into_data().assert_eq(&one_by_one.into_data(), true);
         }
     }
 

@@ -1,13 +1,17 @@
 //! Matrices inside storages, and their products by a kernel of our own or by `gemm`.
 
-use std::{cell::Cell, ops::Range};
+use std::{cell::Cell, mem::MaybeUninit, ops::Range};
 
-use burn::tensor::TensorMetadata;
+use burn::tensor::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::kernel::{self, Panels};
+use super::{
+    CHUNK,
+    kernel::{self, Panels, Start},
+    of_rows, zeros,
+};
 
 /// Multiplications from which a product is shared between threads.
 const PARALLEL: usize = 192 * 192 * 192;
@@ -25,10 +29,10 @@ const SMALL: usize = 64 * 64 * 64;
 
 /// Terms of a piece of a deep product's sums.
 const TERMS: usize = 512;
-/// The largest deep product: `gemm` shares larger ones well between threads, but not those with little output.
+/// The most elements of its output: `gemm` shares larger ones well between threads, but not those with little output.
 const NARROW: usize = 64 * 1024;
-/// The most pieces of a deep product.
-const PIECES: usize = 16;
+/// The most pieces.
+const PIECES: usize = 64;
 
 /// Elements of the right matrix that are packed at once.
 const PACKED: usize = 4 * 1024 * 1024;
@@ -148,19 +152,19 @@ pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mu
     multiply(left, right, factor, out, add, Parallelism::None);
 }
 
-/// As [`product`], by all threads where it is large: in pieces of rows, of terms where there are many for little output (a
-/// weight's gradient), or of whatever `gemm` chooses. The sizes alone say where sums are split: the number of threads changes
-/// nothing.
+/// As [`product`], by all threads where it is large: in pieces of rows, of terms where there are many for little output (such
+/// as a weight's gradient), or of whatever `gemm` chooses. How sums are split does not depend on the number of threads, which
+/// therefore changes nothing.
+#[allow(unsafe_code, reason = "see `packed_product`")]
 pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
-    let size = left
-        .rows
-        .saturating_mul(left.columns)
-        .saturating_mul(right.columns);
-    let few = FEW[usize::from(right.rows * right.columns > NEAR)];
-    if left.column_stride == 1 && left.rows >= few && size >= SMALL && kernel::available() {
-        return packed_product(left, right, out, add, size >= PARALLEL);
+    assert_eq!(left.columns, right.rows);
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
+    if packs(left, right) {
+        let begin = if add { Start::Output } else { Start::Zero };
+        // SAFETY: `out` holds values, and nothing but values is written.
+        return unsafe { packed_product(left, right, kernel::maybe(out), begin, None) };
     }
-    if size < PARALLEL {
+    if multiplications(left, right) < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
     if left.columns >= 2 * TERMS && out.len() <= NARROW {
@@ -204,22 +208,103 @@ fn deep_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool)
     }
 }
 
+/// What is done to the elements of a product while they are near.
+pub(super) type Then = fn(&mut [f32]);
+
+/// `then(bias + left·right)` as a tensor, by all threads where it is large.
+#[allow(
+    unsafe_code,
+    reason = "memory that was just allocated is written once, not twice"
+)]
+pub(super) fn fresh_product(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    bias: Option<&[f32]>,
+    then: Option<Then>,
+) -> FlexTensor {
+    let dims = [left.rows, right.columns];
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns));
+    if packs(left, right) {
+        let count = left.rows * right.columns;
+        let mut values = Vec::with_capacity(count);
+        let begin = bias.map_or(Start::Zero, Start::Row);
+        // SAFETY: there is room for so many, and a product that begins with anything but its output writes each.
+        unsafe {
+            packed_product(
+                left,
+                right,
+                &mut values.spare_capacity_mut()[..count],
+                begin,
+                then,
+            );
+            values.set_len(count);
+        }
+        return FlexTensor::from_data(TensorData::new(values, dims));
+    }
+    let mut out = match bias {
+        Some(bias) => of_rows(dims, right.columns, |_| bias),
+        None => zeros(dims),
+    };
+    let values = out.storage_mut();
+    shared_product(left, right, values, bias.is_some());
+    if let Some(then) = then {
+        values.par_chunks_mut(CHUNK).for_each(then);
+    }
+    out
+}
+
+/// Whether a product is the kernel's.
+fn packs(left: Matrix<'_>, right: Matrix<'_>) -> bool {
+    let few = FEW[usize::from(right.rows * right.columns > NEAR)];
+    left.column_stride == 1
+        && left.rows >= few
+        && multiplications(left, right) >= SMALL
+        && kernel::available()
+}
+
+fn multiplications(left: Matrix<'_>, right: Matrix<'_>) -> usize {
+    left.rows
+        .saturating_mul(left.columns)
+        .saturating_mul(right.columns)
+}
+
 /// A product with the right matrix packed once for all pieces of rows, some columns at a time.
-fn packed_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool, shared: bool) {
+///
+/// # Safety
+/// With [`Start::Output`], `out` holds values.
+#[allow(unsafe_code, reason = "see `kernel::multiply`")]
+unsafe fn packed_product(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: &mut [MaybeUninit<f32>],
+    begin: Start<'_>,
+    then: Option<Then>,
+) {
     assert!(right.fits());
     assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
+    let shared = multiplications(left, right) >= PARALLEL;
     let width = right.columns;
     let step = (PACKED / right.rows).max(1).next_multiple_of(kernel::WIDTH);
-    // Some pieces for each thread, so that none waits for long.
-    let rows = left.rows.div_ceil(4 * rayon::current_num_threads());
-    let rows = rows.next_multiple_of(kernel::HEIGHT).min(2 * kernel::ROWS);
+    // Some pieces for each thread, so that none waits for long; but of rows enough for each panel that is fetched.
+    let threads = rayon::current_num_threads();
+    let pieces = threads * (left.rows / (threads * kernel::ROWS)).clamp(1, 4);
+    let rows = left.rows.div_ceil(pieces).next_multiple_of(kernel::HEIGHT);
+    let rows = rows.min(2 * kernel::ROWS);
     let mut buffer = BUFFER.take();
     for first in (0..width).step_by(step) {
-        let columns = right.columns(first..width.min(first + step));
-        let panels = Panels::pack(columns, 1.0, buffer, shared);
-        let multiply = |(i, out): (usize, &mut [f32])| {
-            let rows = i * rows..i * rows + out.len() / width;
-            kernel::multiply(left.rows(rows), &panels, out, [first, width], add);
+        let columns = first..width.min(first + step);
+        let panels = Panels::pack(right.columns(columns.clone()), 1.0, buffer, shared);
+        let multiply = |(i, out): (usize, &mut [MaybeUninit<f32>])| {
+            let left = left.rows(i * rows..i * rows + out.len() / width);
+            // SAFETY: these columns of `out` hold values behind the product, and before it where the caller says so.
+            unsafe {
+                kernel::multiply(left, &panels, out, [first, width], begin);
+                for row in out.chunks_exact_mut(width) {
+                    let Some(then) = then else { break };
+                    let row = &mut row[columns.clone()];
+                    then(std::slice::from_raw_parts_mut(row.as_mut_ptr().cast(), row.len()));
+                }
+            }
         };
         if shared {
             out.par_chunks_mut(rows * width).enumerate().for_each(multiply);
@@ -254,7 +339,7 @@ impl<'a> Right<'a> {
             Self::Plain(right, factor) => product(left, *right, *factor, out, add),
             Self::Packed(panels) => {
                 let width = panels.columns;
-                kernel::multiply(left, panels, out, [0, width], add);
+                kernel::multiply_into(left, panels, out, [0, width], add);
             }
         }
     }
@@ -329,6 +414,7 @@ mod tests {
             [1100, 70, 96],
             [2000, 24, 24],
             [40, 3000, 1500],
+            [700, 24, 500],
             [48, 1024, 160],
             [70, 20_001, 33],
         ];

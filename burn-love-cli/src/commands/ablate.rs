@@ -8,7 +8,7 @@ use std::{
 use burn_love_train::{
     config::{Config, Preset, Source, differing_keys, nano_scale, resolve},
     data::RefAvs,
-    evaluation::EvalOptions,
+    evaluation::{EvalOptions, ExpressionScore},
     report::{Ablation, AblationRun},
     samples::Preparer,
 };
@@ -94,6 +94,7 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
             preset: one.preset.to_owned(),
             seed: one.seed,
             metrics,
+            expressions: ExpressionScore::read(&one.folder.join("eval"))?,
         });
         // After every run: a table of what is there.
         output::write(&args.out.join("ablation.md"), &ablation.to_markdown())?;
@@ -160,6 +161,10 @@ impl Planned {
             return Err(
                 CliError::input(message).hint("choose another --out, or the arguments of the first call")
             );
+        }
+        // What it writes last is not there where it was interrupted.
+        if !self.folder.join("eval/per_expression.csv").is_file() {
+            return Ok(None);
         }
         let metrics = self.folder.join("eval/metrics.json");
         match fs::read_to_string(&metrics) {

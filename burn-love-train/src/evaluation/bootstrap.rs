@@ -12,6 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use super::{EvalError, Evaluation, RowScore};
 use crate::data::Split;
 
+/// The file with a line for each row.
+pub(super) const EXPRESSIONS: &str = "per_expression.csv";
+
 /// Draws of clips.
 const DRAWS: usize = 2000;
 
@@ -175,14 +178,10 @@ impl Evaluation {
     /// # Errors
     /// If the file cannot be read, or has no row of this evaluation.
     pub fn compare(&mut self, earlier: &Path) -> Result<(), EvalError> {
-        let path = earlier.join("per_expression.csv");
-        let before = read(&path)?;
-        let pairs: Vec<(&RowScore, &[Option<f64>; 2])> = self
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, before.get(&row.uid)?)))
-            .collect();
-        if pairs.is_empty() {
+        let path = earlier.join(EXPRESSIONS);
+        let own: Vec<ExpressionScore> = self.rows.iter().map(ExpressionScore::from).collect();
+        let samples = differences(&own, &ExpressionScore::read(earlier)?);
+        if samples.is_empty() {
             return Err(EvalError::Io {
                 path,
                 source: std::io::Error::new(
@@ -191,43 +190,97 @@ impl Evaluation {
                 ),
             });
         }
-        let difference = |own: Option<f64>, other: Option<f64>| Some(own? - other?);
-        let samples = pairs.iter().map(|(row, before)| Sample {
-            split: row.split,
-            clips: &row.clips,
-            jf: difference(jf(row), before[0]),
-            s: difference(row.s, before[1]),
-        });
         self.differences = Some(Differences {
             against: earlier.display().to_string(),
-            rows: pairs.len(),
-            intervals: intervals(samples),
+            rows: samples.len(),
+            intervals: intervals(samples.into_iter()),
         });
         Ok(())
     }
 }
 
-/// J&F and S of each row of a `per_expression.csv`, by uid.
-fn read(path: &Path) -> Result<BTreeMap<String, [Option<f64>; 2]>, EvalError> {
-    let fail = |error: csv::Error| EvalError::Io {
-        path: path.into(),
-        source: error.into(),
-    };
-    let mut reader = csv::Reader::from_path(path).map_err(fail)?;
-    let header = reader.headers().map_err(fail)?.clone();
-    let column = |name: &str| header.iter().position(|column| column == name);
-    let (uid, j, f, s) = (column("uid"), column("J"), column("F"), column("S"));
-    let mut rows = BTreeMap::new();
-    for record in reader.records() {
-        let record = record.map_err(fail)?;
-        let text = |column: Option<usize>| column.and_then(|column| record.get(column));
-        let value = |column| text(column).and_then(|text| text.parse::<f64>().ok());
-        if let Some(uid) = text(uid) {
-            let jf = value(j).zip(value(f)).map(|(j, f)| (j + f) / 2.0);
-            rows.insert(uid.to_owned(), [jf, value(s)]);
+/// What `per_expression.csv` tells of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpressionScore {
+    /// Its uid.
+    pub uid: String,
+    /// Its split.
+    pub split: Split,
+    /// Its clip, and its twin: what varies together.
+    pub clips: String,
+    /// Mean of J and F, if it refers to something.
+    pub jf: Option<f64>,
+    /// Its S, if it refers to nothing.
+    pub s: Option<f64>,
+}
+
+impl From<&RowScore> for ExpressionScore {
+    fn from(row: &RowScore) -> Self {
+        Self {
+            uid: row.uid.clone(),
+            split: row.split,
+            clips: row.clips.clone(),
+            jf: jf(row),
+            s: row.s,
         }
     }
-    Ok(rows)
+}
+
+impl ExpressionScore {
+    /// Those of an evaluation's folder.
+    ///
+    /// # Errors
+    /// If its `per_expression.csv` cannot be read. Lines that name no row of a split are left out.
+    pub fn read(folder: &Path) -> Result<Vec<Self>, EvalError> {
+        let path = folder.join(EXPRESSIONS);
+        let fail = |error: csv::Error| EvalError::Io {
+            path: path.clone(),
+            source: error.into(),
+        };
+        let mut reader = csv::Reader::from_path(&path).map_err(fail)?;
+        let header = reader.headers().map_err(fail)?.clone();
+        let columns = ["uid", "split", "clips", "J", "F", "S"]
+            .map(|name| header.iter().position(|column| column == name));
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(fail)?;
+            let [uid, split, clips, j, f, s] = columns.map(|column| record.get(column?));
+            let value = |text: Option<&str>| text?.parse::<f64>().ok();
+            if let (Some(uid), Some(Ok(split))) = (uid, split.map(str::parse)) {
+                rows.push(Self {
+                    uid: uid.to_owned(),
+                    split,
+                    // Files of before clips were told: each row by itself.
+                    clips: clips.unwrap_or(uid).to_owned(),
+                    jf: value(j).zip(value(f)).map(|(j, f)| (j + f) / 2.0),
+                    s: value(s),
+                });
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Intervals of what evaluations of the same rows differ by, all pairs (own, base) together: of several trainings, say.
+pub fn intervals_of_differences(pairs: &[(&[ExpressionScore], &[ExpressionScore])]) -> Vec<Interval> {
+    intervals(pairs.iter().flat_map(|(own, base)| differences(own, base)))
+}
+
+/// What rows of an evaluation differ by from the same rows of another.
+fn differences<'a>(own: &'a [ExpressionScore], base: &[ExpressionScore]) -> Vec<Sample<'a>> {
+    let base: BTreeMap<&str, &ExpressionScore> = base.iter().map(|row| (&*row.uid, row)).collect();
+    let difference = |own: Option<f64>, other: Option<f64>| Some(own? - other?);
+    own.iter()
+        .filter_map(|row| {
+            let before = base.get(&*row.uid)?;
+            Some(Sample {
+                split: row.split,
+                clips: &row.clips,
+                jf: difference(row.jf, before.jf),
+                s: difference(row.s, before.s),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -264,6 +317,32 @@ mod tests {
                 ("test_n", "S", 0.125, 0.125, 0.125),
             ]
         );
+    }
+
+    #[test]
+    fn trainings_are_compared_together_and_clips_drawn_with_all_their_rows() {
+        let scores = |values: [f64; 3]| -> Vec<ExpressionScore> {
+            ["a", "b", "c"]
+                .into_iter()
+                .zip(values)
+                .map(|(name, jf)| ExpressionScore {
+                    uid: name.into(),
+                    split: Split::TestS,
+                    clips: name.into(),
+                    jf: Some(jf),
+                    s: None,
+                })
+                .collect()
+        };
+        let base = scores([0.0, 0.0, 0.5]);
+        let (first, second) = (scores([0.5, 0.25, 0.5]), scores([0.5, 0.75, 0.5]));
+        // The last row of one training is not there: its clip still counts with the other's.
+        let pairs = [(&first[..], &base[..]), (&second[..2], &base[..])];
+        let found = intervals_of_differences(&pairs);
+        assert_eq!(found.len(), 1);
+        assert!((found[0].mean - 2.0 / 5.0).abs() < 1e-12, "{found:?}");
+        // Of clips that were drawn three times alone, a and b have 0.5, c has 0.
+        assert_eq!((found[0].low, found[0].high), (0.0, 0.5));
     }
 
     /// Of `n` independent rows with values 0 and 1, half each, the mean has a standard error of 0.5/√n; where ten rows

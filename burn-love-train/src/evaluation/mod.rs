@@ -16,10 +16,11 @@ mod scores;
 mod tests;
 mod write;
 
-pub use bootstrap::{Differences, Interval};
+pub use bootstrap::{Differences, ExpressionScore, Interval, intervals_of_differences};
 pub use evaluate::evaluate;
 pub use options::{EvalError, EvalOptions, Modality, Protocol, UnknownName};
 pub use published::{PUBLISHED, Published};
 pub use scores::{
-    Evaluation, KindScore, MixScore, NullSplitScore, ReferredScore, RowScore, SplitScore, TwinScore,
+    Evaluation, KindScore, MixScore, NullKindScore, NullSplitScore, ReferredScore, RowScore, SplitScore,
+    TwinScore,
 };

@@ -77,15 +77,28 @@ pub struct NullSplitScore {
     pub text_normalised: Option<f64>,
     /// S with another clip's sound; only of a plain evaluation by the official protocol, where there is another clip.
     pub audio_swapped: Option<f64>,
-    /// Mean S of rows of each kind, where scene graphs tell it.
-    pub kinds: BTreeMap<RowKind, KindScore>,
+    /// Share of rows in which less than a thousandth of the pixels is found.
+    pub empty: f64,
+    /// What holds of rows of each kind, where scene graphs tell it.
+    pub kinds: BTreeMap<RowKind, NullKindScore>,
 }
 
-/// Mean over rows of one kind, each row as a batch of its own.
+/// Mean over rows of one kind that refer to something, each row as a batch of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct KindScore {
-    /// Mean J, or mean S of rows that refer to nothing.
-    pub mean: f64,
+    /// Mean J.
+    pub j: f64,
+    /// Rows.
+    pub n: usize,
+}
+
+/// Means over rows of one kind that refer to nothing, each row as a batch of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct NullKindScore {
+    /// Mean S.
+    pub s: f64,
+    /// Share of rows in which less than a thousandth of the pixels is found.
+    pub empty: f64,
     /// Rows.
     pub n: usize,
 }
@@ -144,6 +157,9 @@ pub struct RowScore {
 /// A row of a pair of twins counts as right from this J on.
 const RIGHT: f64 = 0.5;
 
+/// A row that refers to nothing counts as empty where a smaller share of the pixels than this is found.
+const EMPTY: f64 = 1e-3;
+
 impl Evaluation {
     /// Scores of a split, if it was evaluated.
     pub fn split(&self, split: Split) -> Option<&SplitScore> {
@@ -179,8 +195,18 @@ impl ReferredScore {
             f: score.f,
             jf: score.jf,
             n: score.n,
-            j_frame0: (!first.is_empty()).then(|| first.iter().sum::<f64>() / first.len() as f64),
-            kinds: kinds(rows, |row| row.j),
+            j_frame0: (!first.is_empty()).then(|| mean(&first)),
+            kinds: kinds(rows, |row| row.j)
+                .map(|(kind, values)| {
+                    (
+                        kind,
+                        KindScore {
+                            j: mean(&values),
+                            n: values.len(),
+                        },
+                    )
+                })
+                .collect(),
             twins: twin_score(rows, twins),
         })
     }
@@ -199,22 +225,37 @@ impl NullSplitScore {
             n: plain.n,
             text_normalised: variant(text),
             audio_swapped: variant(audio),
-            kinds: kinds(rows, |row| row.s),
+            empty: empty(&rows.iter().filter_map(|row| row.s).collect::<Vec<_>>()),
+            kinds: kinds(rows, |row| row.s)
+                .map(|(kind, values)| {
+                    let score = NullKindScore {
+                        s: mean(&values),
+                        empty: empty(&values),
+                        n: values.len(),
+                    };
+                    (kind, score)
+                })
+                .collect(),
         })
     }
 }
 
-fn kinds(rows: &[RowScore], pick: fn(&RowScore) -> Option<f64>) -> BTreeMap<RowKind, KindScore> {
-    let mut kinds: BTreeMap<RowKind, KindScore> = BTreeMap::new();
+/// The values of the rows of each kind that have one.
+fn kinds(rows: &[RowScore], pick: fn(&RowScore) -> Option<f64>) -> impl Iterator<Item = (RowKind, Vec<f64>)> {
+    let mut kinds: BTreeMap<RowKind, Vec<f64>> = BTreeMap::new();
     for (kind, value) in rows.iter().filter_map(|row| Some((row.kind?, pick(row)?))) {
-        let score = kinds.entry(kind).or_default();
-        score.mean += value;
-        score.n += 1;
+        kinds.entry(kind).or_default().push(value);
     }
-    for score in kinds.values_mut() {
-        score.mean /= score.n as f64;
-    }
-    kinds
+    kinds.into_iter()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The share of rows that are [`EMPTY`], given the S of each: the root of a share of pixels.
+fn empty(s: &[f64]) -> f64 {
+    s.iter().filter(|s| s.powi(2) < EMPTY).count() as f64 / s.len() as f64
 }
 
 fn twin_score<'a>(rows: &[RowScore], twins: impl Iterator<Item = (&'a str, &'a str)>) -> Option<TwinScore> {
@@ -278,5 +319,34 @@ mod tests {
         let score = twin_score(&rows, [("a", "b"), ("c", "d")].into_iter()).unwrap();
         assert_eq!((score.both_right, score.pairs), (0.5, 2));
         assert_eq!(twin_score(&rows, [("c", "d")].into_iter()), None);
+    }
+
+    #[test]
+    fn nulls_are_empty_below_a_thousandth_of_the_pixels() {
+        let rows = [
+            (0.0, RowKind::NullMuted),
+            (0.0316, RowKind::NullMuted),
+            (0.0317, RowKind::NullMuted),
+            (0.5, RowKind::NullAbsent),
+        ]
+        .map(|(s, kind)| RowScore {
+            kind: Some(kind),
+            s: Some(s),
+            ..row("a", "", "the loudest", None)
+        });
+        let null = |n| NullScore {
+            s: 0.25,
+            n,
+            expressions: Vec::new(),
+        };
+        let score = NullSplitScore::new([4, 4, 3].map(null), &rows).unwrap();
+        assert_eq!((score.s, score.empty, score.n), (0.25, 0.5, 4));
+        assert_eq!((score.text_normalised, score.audio_swapped), (Some(0.25), None));
+        let muted = score.kinds[&RowKind::NullMuted];
+        assert!(
+            (muted.s - 0.0211).abs() < 1e-9 && (muted.empty - 2.0 / 3.0).abs() < 1e-9,
+            "{muted:?}"
+        );
+        assert_eq!(score.kinds[&RowKind::NullAbsent].empty, 0.0);
     }
 }

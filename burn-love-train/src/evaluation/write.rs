@@ -4,9 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    EvalError, Evaluation, Interval, NullSplitScore, PUBLISHED, ReferredScore, SplitScore, scores::KindScore,
-};
+use super::{EvalError, Evaluation, Interval, NullSplitScore, PUBLISHED, ReferredScore, SplitScore};
 use crate::{data::Split, synth::RowKind};
 
 impl Evaluation {
@@ -161,7 +159,7 @@ impl Evaluation {
     /// One line per split, fractions, empty where there is no score.
     fn to_csv(&self) -> String {
         let mut lines = vec![row_of(
-            "split,J,F,JF,n,J_frame0,S,S_text_normalised,S_audio_swapped,n_null".split(','),
+            "split,J,F,JF,n,J_frame0,S,S_text_normalised,S_audio_swapped,null_empty,n_null".split(','),
         )];
         for score in &self.splits {
             let (referred, null) = (score.referred.as_ref(), score.null.as_ref());
@@ -176,11 +174,12 @@ impl Evaluation {
                 number(null.map(|s| s.s)),
                 number(null.and_then(|s| s.text_normalised)),
                 number(null.and_then(|s| s.audio_swapped)),
+                number(null.map(|s| s.empty)),
                 count(null.map(|s| s.n)),
             ]);
         }
         if let Some(mix) = self.mix() {
-            let mut cells = vec![String::new(); 10];
+            let mut cells = vec![String::new(); 11];
             cells[0] = "mix".into();
             for (cell, value) in cells[1..].iter_mut().zip([mix.j, mix.f, mix.jf]) {
                 *cell = number(Some(value));
@@ -249,7 +248,11 @@ impl SplitScore {
             fields.insert("n".into(), json!(referred.map_or(0, |s| s.n)));
             fields.insert("J_frame0".into(), json!(referred.and_then(|s| s.j_frame0)));
             if let Some(score) = referred.filter(|s| !s.kinds.is_empty()) {
-                fields.insert("kinds".into(), kinds_json("J", score.kinds.iter()));
+                let kinds = score
+                    .kinds
+                    .iter()
+                    .map(|(kind, score)| (kind, json!({"J": score.j, "n": score.n})));
+                fields.insert("kinds".into(), kinds_json(kinds));
             }
             if let Some(twins) = referred.and_then(|s| s.twins) {
                 let twins = json!({"both_right": twins.both_right, "pairs": twins.pairs});
@@ -260,12 +263,17 @@ impl SplitScore {
             fields.insert("S".into(), json!(null.map(|s| s.s)));
             let count = if self.split == Split::TestN { "n" } else { "n_null" };
             fields.insert(count.into(), json!(null.map_or(0, |s| s.n)));
+            fields.insert("null_empty".into(), json!(null.map(|s| s.empty)));
             let text = null.and_then(|s| s.text_normalised);
             fields.insert("S_text_normalised".into(), json!(text));
             let audio = null.and_then(|s| s.audio_swapped);
             fields.insert("S_audio_swapped".into(), json!(audio));
             if let Some(score) = null.filter(|s| !s.kinds.is_empty()) {
-                fields.insert("null_kinds".into(), kinds_json("S", score.kinds.iter()));
+                let kinds = score
+                    .kinds
+                    .iter()
+                    .map(|(kind, score)| (kind, json!({"S": score.s, "empty": score.empty, "n": score.n})));
+                fields.insert("null_kinds".into(), kinds_json(kinds));
             }
         }
         Value::Object(fields)
@@ -289,7 +297,7 @@ impl ReferredScore {
             );
         }
         for (kind, score) in &self.kinds {
-            let (name, mean) = (kind_name(*kind), percent(score.mean));
+            let (name, mean) = (kind_name(*kind), percent(score.j));
             text += &format!("- J of `{name}` expressions: {mean} ({})\n", score.n);
         }
         if let Some(twins) = self.twins {
@@ -313,12 +321,16 @@ impl NullSplitScore {
         if let Some(s) = self.audio_swapped {
             text += &format!("; with another clip's sound {s:.3}");
         }
-        text.push('\n');
+        text += &format!(
+            "; {:.1} % are empty (less than 0.1 % of the pixels found)\n",
+            100.0 * self.empty
+        );
         for (kind, score) in &self.kinds {
             text += &format!(
-                "- mean S of `{}`: {:.3} ({})\n",
+                "- mean S of `{}`: {:.3}, {:.1} % empty ({})\n",
                 kind_name(*kind),
-                score.mean,
+                score.s,
+                100.0 * score.empty,
                 score.n
             );
         }
@@ -332,10 +344,8 @@ fn kind_name(kind: RowKind) -> String {
     name.as_str().unwrap_or_default().to_owned()
 }
 
-fn kinds_json<'a>(name: &str, kinds: impl Iterator<Item = (&'a RowKind, &'a KindScore)>) -> Value {
-    let entry =
-        |(kind, score): (&RowKind, &KindScore)| (kind_name(*kind), json!({name: score.mean, "n": score.n}));
-    Value::Object(kinds.map(entry).collect())
+fn kinds_json<'a>(kinds: impl Iterator<Item = (&'a RowKind, Value)>) -> Value {
+    Value::Object(kinds.map(|(kind, score)| (kind_name(*kind), score)).collect())
 }
 
 fn line(method: &str, values: impl Iterator<Item = Option<f64>>, s: Option<f64>) -> String {

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::config::Preset;
+use crate::{
+    config::Preset,
+    evaluation::{ExpressionScore, Interval, intervals_of_differences},
+};
 
 /// A preset that was trained with a seed and evaluated.
 #[derive(Debug, Clone)]
@@ -13,6 +16,8 @@ pub struct AblationRun {
     pub seed: u64,
     /// Its `metrics.json`.
     pub metrics: Value,
+    /// Its rows.
+    pub expressions: Vec<ExpressionScore>,
 }
 
 /// One of the scores that are compared, by its place in `metrics.json`.
@@ -22,32 +27,45 @@ struct Score {
     name: &'static str,
     /// Its place in [`Preset::published`].
     published: Option<usize>,
+    /// Whether it is shown in percent, rather than as a fraction.
+    percent: bool,
 }
 
-const SCORES: [Score; 4] = [
+const SCORES: [Score; 5] = [
     Score {
         title: "Seen J&F",
         split: "test_s",
         name: "JF",
         published: Some(0),
+        percent: true,
     },
     Score {
         title: "Unseen J&F",
         split: "test_u",
         name: "JF",
         published: Some(1),
+        percent: true,
     },
     Score {
         title: "Mix J&F",
         split: "mix",
         name: "JF",
         published: None,
+        percent: true,
     },
     Score {
         title: "Null S",
         split: "test_n",
         name: "S",
         published: None,
+        percent: false,
+    },
+    Score {
+        title: "Null empty",
+        split: "test_n",
+        name: "null_empty",
+        published: None,
+        percent: true,
     },
 ];
 
@@ -73,6 +91,13 @@ impl Spread {
     }
 }
 
+impl Score {
+    /// The factor that it is shown with, and decimal places.
+    fn units(&self) -> (f64, usize) {
+        if self.percent { (100.0, 1) } else { (1.0, 3) }
+    }
+}
+
 impl AblationRun {
     fn score(&self, score: &Score) -> Option<f64> {
         self.metrics["splits"][score.split][score.name].as_f64()
@@ -85,6 +110,8 @@ struct Row {
     seeds: usize,
     values: Vec<Option<Spread>>,
     differences: Vec<Option<Spread>>,
+    /// Of the differences, over clips with all seeds' rows; each row as a batch of its own.
+    intervals: Vec<Interval>,
 }
 
 /// Runs of presets, in the order in which the presets were asked for.
@@ -92,6 +119,13 @@ struct Row {
 pub struct Ablation {
     /// The runs.
     pub runs: Vec<AblationRun>,
+}
+
+impl Row {
+    fn interval(&self, score: &Score) -> Option<&Interval> {
+        let same = |interval: &&Interval| (interval.split, interval.score) == (score.split, score.name);
+        self.intervals.iter().find(same)
+    }
 }
 
 impl Ablation {
@@ -111,18 +145,25 @@ impl Ablation {
         let bases = preset.base.map(of).unwrap_or_default();
         let values =
             |score: &Score| Spread::of(&own.iter().filter_map(|run| run.score(score)).collect::<Vec<_>>());
+        let pairs: Vec<(&AblationRun, &AblationRun)> = own
+            .iter()
+            .filter_map(|run| Some((*run, *bases.iter().find(|base| base.seed == run.seed)?)))
+            .collect();
         let difference = |score: &Score| {
-            let pairs = own.iter().filter_map(|run| {
-                let base = bases.iter().find(|base| base.seed == run.seed)?;
-                Some(run.score(score)? - base.score(score)?)
-            });
-            Spread::of(&pairs.collect::<Vec<_>>())
+            let values = pairs
+                .iter()
+                .filter_map(|(run, base)| Some(run.score(score)? - base.score(score)?));
+            Spread::of(&values.collect::<Vec<_>>())
         };
+        let rows = pairs
+            .iter()
+            .map(|(run, base)| (&*run.expressions, &*base.expressions));
         Row {
             preset,
             seeds: own.len(),
             values: SCORES.iter().map(values).collect(),
             differences: SCORES.iter().map(difference).collect(),
+            intervals: intervals_of_differences(&rows.collect::<Vec<_>>()),
         }
     }
 
@@ -132,8 +173,10 @@ impl Ablation {
         let mut text = String::from(
             "# Ablations\n\nJ&F in percent, higher is better; S as a fraction, lower is better. ± is the ",
         );
-        text += "standard deviation over seeds. Differences (Δ) are to the base, paired by seed; published ones are those of ";
-        text += "the paper, on Ref-AVS.\n\n| preset | seeds |";
+        text += "standard deviation over seeds. An empty null has less than 0.1 % of its pixels found, higher is better. ";
+        text += "Differences (Δ) are to the base, paired by seed, in brackets their 95 % intervals by a bootstrap over clips, ";
+        text += "each with the rows of all seeds and each row a batch of its own; published ones are those of the paper, on ";
+        text += "Ref-AVS.\n\n| preset | seeds |";
         for score in &SCORES {
             text += &format!(" {} |", score.title);
         }
@@ -151,7 +194,12 @@ impl Ablation {
             }
             text += &format!(" {} |", row.preset.base.unwrap_or("–"));
             for (score, value) in SCORES.iter().zip(&row.differences) {
-                text += &format!(" {} |", shown(score, *value, true));
+                text += &format!(" {}", shown(score, *value, true));
+                if let Some(interval) = row.interval(score) {
+                    let [low, high] = [interval.low, interval.high].map(|value| signed(score, value));
+                    text += &format!(" [{low}, {high}]");
+                }
+                text += " |";
             }
             for place in 0..2 {
                 let difference = published_difference(row.preset, place);
@@ -165,7 +213,8 @@ impl Ablation {
     /// The table for programs: fractions, one line for each preset and score.
     pub fn to_csv(&self) -> String {
         let mut text = String::from(
-            "preset,base,seeds,score,mean,deviation,difference,difference_deviation,published_difference\n",
+            "preset,base,seeds,score,mean,deviation,difference,difference_deviation,difference_low,difference_high,\
+             published_difference\n",
         );
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
         for row in self.rows() {
@@ -183,6 +232,8 @@ impl Ablation {
                     number(value.and_then(|value| value.deviation)),
                     number(difference.map(|value| value.mean)),
                     number(difference.and_then(|value| value.deviation)),
+                    number(row.interval(score).map(|interval| interval.low)),
+                    number(row.interval(score).map(|interval| interval.high)),
                     number(published.map(|percent| percent / 100.0)),
                 ];
                 text += &(cells.join(",") + "\n");
@@ -198,16 +249,14 @@ fn published_difference(preset: &Preset, place: usize) -> Option<f64> {
     Some(preset.published?[place]? - base.published?[place]?)
 }
 
-fn shown(score: &Score, value: Option<Spread>, signed: bool) -> String {
+fn shown(score: &Score, value: Option<Spread>, difference: bool) -> String {
     let Some(Spread { mean, deviation }) = value else {
         return "–".into();
     };
-    let (scale, places) = if score.name == "S" { (1.0, 3) } else { (100.0, 1) };
-    let mean = scale * mean;
-    let mut text = if signed {
-        format!("{mean:+.places$}")
-    } else {
-        format!("{mean:.places$}")
+    let (scale, places) = score.units();
+    let mut text = match difference {
+        true => signed(score, mean),
+        false => format!("{:.places$}", scale * mean),
     };
     if let Some(deviation) = deviation {
         text += &format!(" ± {:.places$}", scale * deviation);
@@ -215,9 +264,15 @@ fn shown(score: &Score, value: Option<Spread>, signed: bool) -> String {
     text
 }
 
+fn signed(score: &Score, value: f64) -> String {
+    let (scale, places) = score.units();
+    format!("{:+.places$}", scale * value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
     use serde_json::json;
 
     fn run(preset: &str, seed: u64, seen: f64, s: f64) -> AblationRun {
@@ -227,6 +282,13 @@ mod tests {
             metrics: json!({"splits": {
                 "test_s": {"JF": seen}, "test_u": {"JF": null}, "mix": {"JF": seen / 2.0}, "test_n": {"S": s},
             }}),
+            expressions: vec![ExpressionScore {
+                uid: "a_1".into(),
+                split: Split::TestS,
+                clips: "a".into(),
+                jf: Some(seen),
+                s: None,
+            }],
         }
     }
 
@@ -251,18 +313,18 @@ mod tests {
                 .unwrap()
                 .to_owned()
         };
-        assert_eq!(line("paper,,2,Seen"), "paper,,2,Seen J&F,0.550000,0.070711,,,");
+        assert_eq!(line("paper,,2,Seen"), "paper,,2,Seen J&F,0.550000,0.070711,,,,,");
         assert_eq!(
             line("ablation-no-accumulation,paper,2,Seen"),
-            "ablation-no-accumulation,paper,2,Seen J&F,0.520000,0.084853,-0.030000,0.014142,-0.010000"
+            "ablation-no-accumulation,paper,2,Seen J&F,0.520000,0.084853,-0.030000,0.014142,-0.030000,-0.030000,-0.010000"
         );
         // One seed: no deviation, and the pair of that seed.
         assert_eq!(
             line("ablation-seg-4,ablation-no-accumulation,1,Seen"),
-            "ablation-seg-4,ablation-no-accumulation,1,Seen J&F,0.550000,,-0.030000,,-0.007000"
+            "ablation-seg-4,ablation-no-accumulation,1,Seen J&F,0.550000,,-0.030000,,-0.030000,-0.030000,-0.007000"
         );
         // What was not measured stays empty.
-        assert_eq!(line("paper,,2,Unseen"), "paper,,2,Unseen J&F,,,,,");
+        assert_eq!(line("paper,,2,Unseen"), "paper,,2,Unseen J&F,,,,,,,");
     }
 
     #[test]
@@ -271,7 +333,7 @@ mod tests {
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
         assert_eq!(rows.len(), 1 + 3);
         assert!(
-            rows[2].contains("| 52.0 ± 8.5 |") && rows[2].contains("| -3.0 ± 1.4 |"),
+            rows[2].contains("| 52.0 ± 8.5 |") && rows[2].contains("| -3.0 ± 1.4 [-3.0, -3.0] |"),
             "{}",
             rows[2]
         );

@@ -206,7 +206,10 @@ impl Preparer {
     /// # Errors
     /// If it is no WAV file, truncated, or shorter than `frames` seconds by more than half a second.
     pub fn sound(&self, wav: &[u8], path: &Path, frames: usize) -> Result<LogMel, SampleError> {
-        heard(std::io::Cursor::new(wav), path, frames)
+        Ok(log_mel_rows(
+            waveform(std::io::Cursor::new(wav), path, frames)?,
+            frames,
+        ))
     }
 
     /// As [`sound`](Self::sound), from a file of which only the clip's seconds are read.
@@ -214,11 +217,19 @@ impl Preparer {
     /// # Errors
     /// As [`sound`](Self::sound), or if there is no such file.
     pub fn sound_file(&self, path: &Path, frames: usize) -> Result<LogMel, SampleError> {
+        Ok(log_mel_rows(self.waveform_file(path, frames)?, frames))
+    }
+
+    /// The seconds of a clip of so many frames, from a WAV file.
+    ///
+    /// # Errors
+    /// As [`sound_file`](Self::sound_file).
+    pub fn waveform_file(&self, path: &Path, frames: usize) -> Result<Waveform, SampleError> {
         let file = SoundFile::open(path).map_err(|source| SampleError::Io {
             path: path.into(),
             source,
         })?;
-        heard(file, path, frames)
+        waveform(file, path, frames)
     }
 
     /// Side of the vision encoder's image.
@@ -305,8 +316,8 @@ pub fn token_batch<B: Backend>(sentences: &[&Tokens], device: &B::Device) -> Tok
 /// Seconds that a sound may end before its clip does.
 const SHORT_BY: f64 = 0.5;
 
-/// The log-mel examples of a WAV file at `path` for a clip of so many frames.
-fn heard(file: impl Read + Seek, path: &Path, frames: usize) -> Result<LogMel, SampleError> {
+/// The seconds of a clip of so many frames, of a WAV file at `path`.
+fn waveform(file: impl Read + Seek, path: &Path, frames: usize) -> Result<Waveform, SampleError> {
     let content = |source| SampleError::Content {
         path: path.into(),
         source,
@@ -319,7 +330,7 @@ fn heard(file: impl Read + Seek, path: &Path, frames: usize) -> Result<LogMel, S
             found: waveform.seconds(),
         }));
     }
-    Ok(log_mel_rows(waveform, frames))
+    Ok(waveform)
 }
 
 #[cfg(test)]

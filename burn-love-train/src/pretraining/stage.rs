@@ -59,3 +59,17 @@ impl fmt::Display for Stage {
         f.pad(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_configs_are_valid() {
+        for stage in Stage::ALL {
+            let config = crate::config::resolve(&[stage.preset()]).unwrap();
+            assert!(config.train.steps > 0);
+            assert!(matches!(stage.preset(), Source::Embedded { .. }));
+        }
+    }
+}

@@ -160,7 +160,8 @@ fn learns_and_resumes(stage: Stage, settings: &[&str], steps: usize, falls_to: f
 
 #[test]
 fn the_audio_stage_learns_and_resumes() {
-    learns_and_resumes(Stage::Audio, &["train.batch_size=1"], 10, 0.9);
+    // Clips have more or fewer voices to name, and so have their losses: three batches of four even that out.
+    learns_and_resumes(Stage::Audio, &["train.batch_size=4"], 20, 0.9);
 }
 
 #[test]

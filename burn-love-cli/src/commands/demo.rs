@@ -140,10 +140,10 @@ fn shipped(data: &RefAvs, device: &Device, out: &Path) -> Result<TitledEvaluatio
 fn scenes(seed: u64) -> SynthConfig {
     SynthConfig {
         seed,
-        train: 600,
+        train: 1000,
         val: 12,
-        test_seen: 20,
-        test_unseen: 20,
+        test_seen: 40,
+        test_unseen: 40,
         test_null: 12,
         ..SynthConfig::default()
     }
@@ -177,10 +177,10 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=1600",
-            "train.glance_steps=1400",
+            "train.steps=2850",
+            "train.glance_steps=2700",
             "train.warmup_steps=100",
-            "train.validate_every=800",
+            "train.validate_every=2850",
             "train.log_every=20",
         ]
     };
@@ -241,7 +241,7 @@ fn evaluations(
     Ok(all)
 }
 
-/// Predictions on the first rows of each test split, as overlays and as one picture each.
+/// Predictions on a few rows of each test split, from its beginning to its end, as overlays and as one picture each.
 fn pictures(
     trained: &Trained,
     data: &RefAvs,
@@ -251,7 +251,10 @@ fn pictures(
 ) -> Result<Vec<Picture>, CliError> {
     let rows: Vec<&Row> = [Split::TestS, Split::TestU, Split::TestN]
         .into_iter()
-        .flat_map(|split| data.split(split).into_iter().take(each))
+        .flat_map(|split| {
+            let rows = data.split(split);
+            (0..each.min(rows.len())).map(move |i| rows[i * rows.len() / each])
+        })
         .collect();
     let mut progress = printer::Progress::new("masks");
     let mut pictures = Vec::with_capacity(rows.len());

@@ -74,8 +74,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     // A model is thousands of small operations, and handing each over to another thread costs a tenth of a training step.
-    // Alone, this thread would leave undone what others ask of the pool while it waits for them; and in `eval`, where threads
-    // of their own ask, it would wait all the time. Measured: a tenth of its time.
+    // Alone, this thread would leave undone what others ask of the pool while it waits for them; and in `eval`, where on the
+    // CPU threads of their own ask, it would wait all the time. Measured: a tenth of its time.
     if threads > 1 && !matches!(cli.command, Command::Eval(_)) {
         pool = pool.use_current_thread();
     }

@@ -72,8 +72,8 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
             one.seed,
             one.folder.display()
         ));
-        let metrics = match one.finished()? {
-            Some(metrics) => metrics,
+        let (metrics, expressions) = match one.finished()? {
+            Some(finished) => finished,
             None => {
                 let run = one.folder.join("run");
                 let job = train::Job {
@@ -87,14 +87,15 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
                     dashboard: false,
                 };
                 job.run(device.clone())?;
-                one.judge(&data, &options, &device)?
+                let metrics = one.judge(&data, &options, &device)?;
+                (metrics, ExpressionScore::read(&one.folder.join("eval"))?)
             }
         };
         ablation.runs.push(AblationRun {
             preset: one.preset.to_owned(),
             seed: one.seed,
             metrics,
-            expressions: ExpressionScore::read(&one.folder.join("eval"))?,
+            expressions,
         });
         // After every run: a table of what is there.
         output::write(&args.out.join("ablation.md"), &ablation.to_markdown())?;
@@ -145,7 +146,7 @@ fn plan(args: &AblateArgs) -> Result<Vec<Planned>, CliError> {
 
 impl Planned {
     /// The scores, where training and evaluation were finished before with the same config.
-    fn finished(&self) -> Result<Option<Value>, CliError> {
+    fn finished(&self) -> Result<Option<(Value, Vec<ExpressionScore>)>, CliError> {
         let config = self.folder.join("run/config.toml");
         if !config.is_file() {
             return Ok(None);
@@ -162,16 +163,16 @@ impl Planned {
                 CliError::input(message).hint("choose another --out, or the arguments of the first call")
             );
         }
-        // What it writes last is not there where it was interrupted.
-        if !self.folder.join("eval/per_expression.csv").is_file() {
-            return Ok(None);
-        }
-        let metrics = self.folder.join("eval/metrics.json");
-        match fs::read_to_string(&metrics) {
-            Ok(text) => Ok(serde_json::from_str(&text).ok()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(CliError::io(&metrics, &error)),
-        }
+        let eval = self.folder.join("eval");
+        let path = eval.join("metrics.json");
+        let metrics = match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CliError::io(&path, &error)),
+        };
+        // Scores that were cut off as they were written, or are of before nulls were counted, are made again.
+        let expressions = ExpressionScore::read(&eval).unwrap_or_default();
+        Ok((rows(&metrics) == Some(expressions.len())).then_some((metrics, expressions)))
     }
 
     /// Evaluates the run on the test splits.
@@ -187,4 +188,16 @@ impl Planned {
         eval::write(&evaluation, out)?;
         Ok(evaluation.to_json())
     }
+}
+
+/// How many rows the scores of a `metrics.json` are of; nothing where it does not tell all of them.
+fn rows(metrics: &Value) -> Option<usize> {
+    let splits = metrics["splits"].as_object()?;
+    splits.get("test_n")?.get("null_empty")?;
+    let own = splits.iter().filter(|(name, _)| *name != "mix");
+    let count = own.map(|(_, score)| {
+        let of = |key: &str| score[key].as_u64().unwrap_or(0) as usize;
+        of("n") + of("n_null")
+    });
+    Some(count.sum())
 }

@@ -241,7 +241,7 @@ fn evaluations(
     Ok(all)
 }
 
-/// Predictions on a few rows of each test split, from its beginning to its end, as overlays and as one picture each.
+/// Predictions on a few rows of each test split, evenly spaced, as overlays and as one picture each.
 fn pictures(
     trained: &Trained,
     data: &RefAvs,
@@ -253,7 +253,8 @@ fn pictures(
         .into_iter()
         .flat_map(|split| {
             let rows = data.split(split);
-            (0..each.min(rows.len())).map(move |i| rows[i * rows.len() / each])
+            let count = each.min(rows.len());
+            (0..count).map(move |i| rows[i * rows.len() / count])
         })
         .collect();
     let mut progress = printer::Progress::new("masks");

@@ -174,8 +174,8 @@ impl Ablation {
             "# Ablations\n\nJ&F in percent, higher is better; S as a fraction, lower is better. ± is the ",
         );
         text += "standard deviation over seeds. An empty null has less than 0.1 % of its pixels found, higher is better. ";
-        text += "Differences (Δ) are to the base, paired by seed, in brackets their 95 % intervals by a bootstrap over clips, ";
-        text += "each with the rows of all seeds and each row a batch of its own; published ones are those of the paper, on ";
+        text += "Differences (Δ) are to the base, paired by seed, in brackets 95 % intervals by a bootstrap over clips, each ";
+        text += "with the rows of all seeds and each row a batch of its own, so of means that differ a little; published ones are those of the paper, on ";
         text += "Ref-AVS.\n\n| preset | seeds |";
         for score in &SCORES {
             text += &format!(" {} |", score.title);
@@ -282,13 +282,15 @@ mod tests {
             metrics: json!({"splits": {
                 "test_s": {"JF": seen}, "test_u": {"JF": null}, "mix": {"JF": seen / 2.0}, "test_n": {"S": s},
             }}),
-            expressions: vec![ExpressionScore {
-                uid: "a_1".into(),
-                split: Split::TestS,
-                clips: "a".into(),
-                jf: Some(seen),
-                s: None,
-            }],
+            expressions: [("a", seen), ("b", 0.25)]
+                .map(|(clip, jf)| ExpressionScore {
+                    uid: format!("{clip}_1"),
+                    split: Split::TestS,
+                    clips: clip.into(),
+                    jf: Some(jf),
+                    s: None,
+                })
+                .into(),
         }
     }
 
@@ -316,12 +318,12 @@ mod tests {
         assert_eq!(line("paper,,2,Seen"), "paper,,2,Seen J&F,0.550000,0.070711,,,,,");
         assert_eq!(
             line("ablation-no-accumulation,paper,2,Seen"),
-            "ablation-no-accumulation,paper,2,Seen J&F,0.520000,0.084853,-0.030000,0.014142,-0.030000,-0.030000,-0.010000"
+            "ablation-no-accumulation,paper,2,Seen J&F,0.520000,0.084853,-0.030000,0.014142,-0.030000,0.000000,-0.010000"
         );
         // One seed: no deviation, and the pair of that seed.
         assert_eq!(
             line("ablation-seg-4,ablation-no-accumulation,1,Seen"),
-            "ablation-seg-4,ablation-no-accumulation,1,Seen J&F,0.550000,,-0.030000,,-0.030000,-0.030000,-0.007000"
+            "ablation-seg-4,ablation-no-accumulation,1,Seen J&F,0.550000,,-0.030000,,-0.030000,0.000000,-0.007000"
         );
         // What was not measured stays empty.
         assert_eq!(line("paper,,2,Unseen"), "paper,,2,Unseen J&F,,,,,,,");
@@ -333,7 +335,7 @@ mod tests {
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
         assert_eq!(rows.len(), 1 + 3);
         assert!(
-            rows[2].contains("| 52.0 ± 8.5 |") && rows[2].contains("| -3.0 ± 1.4 [-3.0, -3.0] |"),
+            rows[2].contains("| 52.0 ± 8.5 |") && rows[2].contains("| -3.0 ± 1.4 [-3.0, +0.0] |"),
             "{}",
             rows[2]
         );

@@ -16,7 +16,7 @@ pub(super) const ATTRIBUTES: usize = Shape::ALL.len() + Surface::ALL.len();
 pub(super) struct AudioLabels {
     /// For each timbre and modulation the share of the example in which it sounds.
     pub presence: Vec<f32>,
-    /// For each of them 0 in silence, 1 at the highest level, the other levels between.
+    /// For each of them 0 in silence, ½ at the lowest of [`LEVELS`], 1 at the highest and above, the others between.
     pub level: Vec<f32>,
     /// 0 for each that training never lets hear together with the other attribute of a voice that sounds, 1 for the rest.
     pub choices: Vec<f32>,
@@ -52,7 +52,7 @@ impl AudioLabels {
         let mut choices = vec![1.0; ATTRIBUTES];
         for one in heard.iter().filter(|one| one.share > 0.0) {
             let [most, _, least] = LEVELS;
-            let loudness = 0.5 + 0.5 * (one.voice.level_dbfs - least) / (most - least);
+            let loudness = (0.5 + 0.5 * (one.voice.level_dbfs - least) / (most - least)).clamp(0.0, 1.0);
             let [timbre, modulation] = one.columns;
             let modulation = modulation.map(|column| Shape::ALL.len() + column);
             for column in timbre.into_iter().chain(modulation) {
@@ -144,6 +144,10 @@ mod tests {
         let third = AudioLabels::new(&sounds, 2);
         assert_eq!(columns(&third), [disc, square]);
         assert!((third.level[0] - 0.895 / 0.975).abs() < 1e-6);
+        // As another clip's, a voice may be louder or softer than any of its own clip.
+        let other = [voice(SQUARE, -32.0, [0, 4]), voice(DISC, -8.0, [2, 10])];
+        assert_eq!(AudioLabels::new(&other, 0).level[1], 0.375);
+        assert_eq!(AudioLabels::new(&other, 5).level[0], 1.0);
         // 3.84 to 4.815 s: the first ends in it, so it is not clear.
         let fifth = AudioLabels::new(&sounds, 4);
         assert_eq!(columns(&fifth), [[None; 2]; 0]);

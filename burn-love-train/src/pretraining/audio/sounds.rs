@@ -36,7 +36,10 @@ impl<'a> Sound<'a> {
     /// Lets another clip be heard as well, now and then.
     pub fn mix(&mut self, others: &'a [Scene], rng: &mut impl Rng) {
         if rng.random_bool(MIXED) {
-            self.other = others.choose(rng).map(|scene| Other {
+            let other = others
+                .choose(rng)
+                .filter(|other| !std::ptr::eq(*other, self.scene));
+            self.other = other.map(|scene| Other {
                 scene,
                 turned: rng.random_range(0..SECONDS),
                 gain_db: if rng.random() { APART_DB } else { -APART_DB },
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_is_heard_where_its_voices_are_said_to_be() {
+    fn another_sound_is_turned_and_softer_or_louder() {
         let second = SAMPLE_RATE as usize;
         let all = SECONDS as usize * second;
         let beep = |at: usize| {

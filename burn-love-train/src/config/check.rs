@@ -75,6 +75,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("train.lambda_dice", train.lambda_dice),
         ("train.lambda_object", train.lambda_object),
         ("train.lambda_pointing", train.lambda_pointing),
+        ("train.lambda_grounding", train.lambda_grounding),
     ];
     if let Some((key, value)) = finite
         .iter()

@@ -78,6 +78,10 @@ pub struct TrainConfig {
     /// Weight of a loss that has the prompt point at the object in SAM 2's image embedding; the paper has none.
     #[serde(default)]
     pub lambda_pointing: f64,
+    /// Weight of a loss that has the fused `[seg]` find the object among the fused patches of the first frame, or none that
+    /// suits it; the paper has none.
+    #[serde(default)]
+    pub lambda_grounding: f64,
     /// Divisor inside DICE; with 1000, an empty target has almost no gradient.
     pub dice_scale: f64,
     /// Frames behind the prompted one whose masks are learned too, by tracking; the paper has none.
@@ -292,6 +296,7 @@ impl TrainConfig {
             lambda_dice: 1.0,
             lambda_object: 0.0,
             lambda_pointing: 0.0,
+            lambda_grounding: 0.0,
             dice_scale: 1000.0,
             tracked_frames: 0,
             fusion_frames: 0,

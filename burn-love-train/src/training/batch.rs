@@ -10,6 +10,7 @@ use burn_love::{
     sam2::{ImageEncoder, NeckFeatures},
 };
 
+use super::ShownPatches;
 use crate::{
     features::Asked,
     inference::{Seen, hear, maps, read, see_pixels},
@@ -35,13 +36,22 @@ pub(super) struct BatchRows {
     pub sounds: Vec<Asked<LogMel>>,
     pub sights: Vec<Sight>,
     /// Patches that the fusion is shown of every frame, where it is not shown all.
-    pub patches: Option<Vec<usize>>,
+    pub patches: Option<SomePatches>,
     /// The prompted frame and those tracked from it, row by row, `[3, S, S]` each.
     pub frames: Vec<Asked<Vec<f32>>>,
     /// Their masks, 0 or 1, `[S, S]` each.
     pub labels: Vec<f32>,
     /// Frames per row whose masks are asked for.
     pub mask_frames: usize,
+}
+
+/// Some of a frame's patches.
+#[derive(Debug)]
+pub(super) struct SomePatches {
+    /// Patches that a frame has.
+    pub of: usize,
+    /// Those that are shown, in order.
+    pub indices: Vec<usize>,
 }
 
 /// A clip as the vision encoder sees it.
@@ -132,6 +142,15 @@ impl<B: Backend> LoveBatch<B> {
     /// Frames per row whose masks are asked for.
     pub(super) fn mask_frames(&self) -> usize {
         self.rows.mask_frames
+    }
+
+    /// The patches of a frame that the fusion is shown, if not all.
+    pub(super) fn shown_patches(&self) -> Option<ShownPatches<B>> {
+        let shown = self.rows.patches.as_ref();
+        shown.map(|SomePatches { of, indices: shown }| ShownPatches {
+            of: *of,
+            indices: indices(shown, &self.device),
+        })
     }
 
     /// The masks, 0 or 1, `[B, K, S, S]`.
@@ -229,8 +248,8 @@ impl<B: Backend> LoveBatch<B> {
             let inputs = rows.frames.iter().map(Asked::input).collect();
             model.sam2.image_encoder.forward(pixels(inputs, self.sam2_size))
         });
-        let patches = match &rows.patches {
-            Some(shown) => vision.patches.select(2, indices(shown, device)),
+        let patches = match self.shown_patches() {
+            Some(shown) => vision.patches.select(2, shown.indices),
             None => vision.patches,
         };
         let features = ClipFeatures {

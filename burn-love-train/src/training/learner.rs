@@ -51,6 +51,9 @@ pub struct StepValues {
     /// Cross-entropy of where the prompts point, unweighted.
     #[serde(default)]
     pub pointing: f64,
+    /// Cross-entropy of where the fusion finds the object, unweighted.
+    #[serde(default)]
+    pub grounding: f64,
     /// Mean IoU of the first frame over the rows that show the object there.
     pub j: f64,
     /// Mean F-measure of precision and recall (β² = 0.3) of the first frame over the same rows, at the same threshold.
@@ -71,6 +74,7 @@ impl StepValues {
         self.dice += values.dice * rows;
         self.object += values.object * rows;
         self.pointing += values.pointing * present;
+        self.grounding += values.grounding * rows;
         self.j += values.j * present;
         self.f += values.f * present;
         self.rows += values.rows;
@@ -86,6 +90,7 @@ impl StepValues {
             dice: self.dice / rows,
             object: self.object / rows,
             pointing: self.pointing / present,
+            grounding: self.grounding / rows,
             j: self.j / present,
             f: self.f / present,
             ..self
@@ -109,9 +114,12 @@ impl Adaptor<StepValues> for StepValues {
 
 impl<B: Backend> LoveLearner<B> {
     /// The loss as a tensor, and all values read back.
-    fn judge(&self, output: &FramesOutput<B>, labels: Tensor<B, 4>) -> (Tensor<B, 1>, StepValues) {
+    fn judge(&self, output: &FramesOutput<B>, batch: &LoveBatch<B>) -> (Tensor<B, 1>, StepValues) {
+        let labels = batch.labels();
         let [b, _, h, w] = labels.dims();
-        let losses = self.objective.losses(output, labels.clone());
+        let losses = self
+            .objective
+            .losses(output, labels.clone(), batch.shown_patches());
         let first = |x: Tensor<B, 4>| x.narrow(1, 0, 1);
         let predicted = resize_bilinear(first(output.logits.clone()).detach(), [h, w]);
         let predicted = predicted
@@ -128,12 +136,13 @@ impl<B: Backend> LoveLearner<B> {
             losses.dice,
             losses.object,
             losses.pointing,
+            losses.grounding,
         ];
         let mut all: Vec<Tensor<B, 1>> = parts.into_iter().map(Tensor::detach).collect();
         all.extend([both, either, area].map(|x| x.reshape([b])));
         let values = Tensor::cat(all, 0).into_data().convert::<f64>();
         let values = values.as_slice::<f64>().expect("just converted");
-        let (scalars, counts) = values.split_at(5);
+        let (scalars, counts) = values.split_at(6);
         let (mut j, mut f, mut present) = (0.0, 0.0, 0u32);
         for i in (0..b).filter(|i| counts[2 * b + i] > 0.0) {
             let [both, either, area] = [counts[i], counts[b + i], counts[2 * b + i]];
@@ -149,6 +158,7 @@ impl<B: Backend> LoveLearner<B> {
             dice: scalars[2],
             object: scalars[3],
             pointing: scalars[4],
+            grounding: scalars[5],
             j: j / shown,
             f: f / shown,
             rows: b,
@@ -165,7 +175,7 @@ impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
     fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
         let (features, neck) = batch.features_in_training(&self.model, &self.trainable);
         let output = self.model.forward_features(features, neck, batch.mask_frames());
-        let (loss, values) = self.judge(&output, batch.labels());
+        let (loss, values) = self.judge(&output, &batch);
         TrainOutput::new(self, loss.backward(), values)
     }
 }
@@ -177,7 +187,7 @@ impl<B: Backend> InferenceStep for LoveLearner<B> {
     fn step(&self, batch: LoveBatch<B>) -> StepValues {
         let (features, neck) = batch.features(&self.model, &self.trainable);
         let output = self.model.forward_features(features, neck, batch.mask_frames());
-        self.judge(&output, batch.labels()).1
+        self.judge(&output, &batch).1
     }
 }
 

@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     GOLDEN,
-    batch::{BatchRows, LoveBatch, Sight},
+    batch::{BatchRows, LoveBatch, Sight, SomePatches},
     nulls::{Deprived, SyntheticNulls},
 };
 use crate::{
@@ -214,15 +214,15 @@ impl Rows {
     }
 
     /// The patches that the fusion is shown of every frame, where it is not shown all.
-    fn patches(&self, count: usize, epoch: usize, rows: &[usize], seed: u64) -> Option<Vec<usize>> {
+    fn patches(&self, count: usize, epoch: usize, rows: &[usize], seed: u64) -> Option<SomePatches> {
         let all = self.preparer.patches();
         let some = count > 0 && count < all;
         some.then(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(!seed);
             rng.set_stream(((epoch as u64) << 32) + rows.first().copied().unwrap_or(0) as u64);
-            let mut patches = sample(&mut rng, all, count).into_vec();
-            patches.sort_unstable();
-            patches
+            let mut indices = sample(&mut rng, all, count).into_vec();
+            indices.sort_unstable();
+            SomePatches { of: all, indices }
         })
     }
 

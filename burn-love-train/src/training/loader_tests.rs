@@ -58,7 +58,7 @@ fn the_first_micro_batches_have_but_a_glance() {
     };
     let seen = |epoch, number| {
         let batch = rows.batch(epoch, number, &[number]).unwrap();
-        let patches = batch.patches.unwrap();
+        let patches = batch.patches.unwrap().indices;
         assert!(patches.is_sorted_by(|a, b| a < b) && patches[patches.len() - 1] < 144);
         let frames = batch.sights[0].shown.clone().unwrap();
         (batch.mask_frames, batch.frames.len(), frames.len(), patches.len())
@@ -71,7 +71,7 @@ fn the_first_micro_batches_have_but_a_glance() {
         assert_eq!(seen(epoch, number), (3, 3, 4, 36));
     }
     // Other patches each time.
-    let patches = |number: usize| rows.batch(0, number, &[number]).unwrap().patches;
+    let patches = |number: usize| rows.batch(0, number, &[number]).unwrap().patches.unwrap().indices;
     assert_ne!(patches(0), patches(1));
 }
 

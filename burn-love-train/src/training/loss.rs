@@ -1,4 +1,5 @@
-//! What training minimises: BCE and DICE on masks, BCE on the object score, and where the prompt points.
+//! What training minimises: BCE and DICE on masks, BCE on the object score, where the prompt points, and which patches the
+//! fusion finds the object at.
 
 use burn::{
     prelude::*,
@@ -30,8 +31,19 @@ pub struct Objective {
     pub object: f64,
     /// Weight of the pointing's cross-entropy.
     pub pointing: f64,
+    /// Weight of the grounding's cross-entropy.
+    pub grounding: f64,
     /// Divisor inside DICE.
     pub dice_scale: f64,
+}
+
+/// Patches of a frame that the fusion is shown.
+#[derive(Debug, Clone)]
+pub struct ShownPatches<B: Backend> {
+    /// Patches that a frame has, a square of them.
+    pub of: usize,
+    /// Those that are shown, `[P]`.
+    pub indices: Tensor<B, 1, Int>,
 }
 
 /// The loss and its parts, unweighted, each `[1]`.
@@ -47,6 +59,8 @@ pub struct Losses<B: Backend> {
     pub object: Tensor<B, 1>,
     /// Cross-entropy of where the prompts point.
     pub pointing: Tensor<B, 1>,
+    /// Cross-entropy of the patches that the fusion finds.
+    pub grounding: Tensor<B, 1>,
 }
 
 impl Objective {
@@ -57,6 +71,7 @@ impl Objective {
             dice: config.lambda_dice,
             object: config.lambda_object,
             pointing: config.lambda_pointing,
+            grounding: config.lambda_grounding,
             dice_scale: config.dice_scale,
         }
     }
@@ -65,9 +80,28 @@ impl Objective {
     ///
     /// # Shapes
     /// - `labels`: `[B, K, H, W]`, 0 or 1
-    pub fn losses<B: Backend>(&self, output: &FramesOutput<B>, labels: Tensor<B, 4>) -> Losses<B> {
+
+    /// `shown` are the patches of a frame that the fusion was shown, if not all.
+    pub fn losses<B: Backend>(
+        &self,
+        output: &FramesOutput<B>,
+        labels: Tensor<B, 4>,
+        shown: Option<ShownPatches<B>>,
+    ) -> Losses<B> {
         let [b, k, h, w] = labels.dims();
-        let pointing = pointing(output.pointing.clone(), labels.clone().narrow(1, 0, 1));
+        let first = labels.clone().narrow(1, 0, 1);
+        let pointing = {
+            let [_, cells] = output.pointing.dims();
+            find(output.pointing.clone(), covered(first.clone(), cells))
+        };
+        let grounding = {
+            let [_, patches] = output.grounding.dims();
+            let covered = match shown {
+                Some(ShownPatches { of, indices }) => covered(first, of).select(1, indices),
+                None => covered(first, patches),
+            };
+            find_or_miss(output.grounding.clone(), covered)
+        };
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
         let present = labels.clone().max_dim(1); // [B·K, 1]
@@ -78,30 +112,51 @@ impl Objective {
         if self.pointing > 0.0 {
             total = total + pointing.clone() * self.pointing;
         }
+        if self.grounding > 0.0 {
+            total = total + grounding.clone() * self.grounding;
+        }
         Losses {
             total,
             bce,
             dice,
             object,
             pointing,
+            grounding,
         }
     }
 }
 
-/// Cross-entropy of the cells that prompts point at with the cells that the objects cover, each by its share: the mean over
-/// rows that show an object.
+/// How much of each of a square of cells an object covers, in cells.
 ///
 /// # Shapes
-/// - `logits`: `[B, n²]`, a square of cells; `labels`: `[B, 1, H, W]`, 0 or 1; output: `[1]`
-fn pointing<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 4>) -> Tensor<B, 1> {
-    let [b, cells] = logits.dims();
+/// - `labels`: `[B, 1, H, W]`, 0 or 1; output: `[B, cells]`
+fn covered<B: Backend>(labels: Tensor<B, 4>, cells: usize) -> Tensor<B, 2> {
+    let [b, ..] = labels.dims();
     let side = cells.isqrt();
-    let covered = adaptive_avg_pool2d(labels, [side, side]).reshape([b, cells]);
+    adaptive_avg_pool2d(labels, [side, side]).reshape([b, side * side])
+}
+
+/// Cross-entropy of the cells that are found with those that the objects cover, each by its share: the mean over rows that
+/// show an object there.
+///
+/// # Shapes
+/// - `logits`, `covered`: `[B, N]`; output: `[1]`
+fn find<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
     let area = covered.clone().sum_dim(1); // [B, 1], in cells
     let shares = covered / area.clone().clamp_min(SMALLEST);
     let each = (log_softmax(logits, 1) * shares).sum_dim(1).neg();
     let present = area.greater_elem(0.0).float();
     (each.sum_dim(0) / present.sum_dim(0).clamp_min(1.0)).reshape([1])
+}
+
+/// As [`find`], but a further cell, whose logit is 0, is to be found where an object covers none: the mean over all rows.
+fn find_or_miss<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
+    let missed = covered.clone().sum_dim(1).lower_equal_elem(0.0).float(); // [B, 1]
+    let nowhere = missed.zeros_like();
+    find(
+        Tensor::cat(vec![logits, nowhere], 1),
+        Tensor::cat(vec![covered, missed], 1),
+    )
 }
 
 /// Binary cross-entropy: mean over each row, then over rows (a fixed order of summation).
@@ -175,6 +230,7 @@ mod tests {
             logits: labels.clone() * 200.0 - 100.0,
             object_score: Tensor::from_data([[50.0]], &Default::default()),
             pointing: Tensor::zeros([1, 4], &Default::default()),
+            grounding: Tensor::zeros([1, 4], &Default::default()),
         };
         let objective = Objective {
             bce: 1.0,
@@ -182,9 +238,10 @@ mod tests {
             object: 1.0,
             // It costs at least the entropy of the cells that the object covers.
             pointing: 0.0,
+            grounding: 0.0,
             dice_scale: 1000.0,
         };
-        assert!(objective.losses(&output, labels).total.into_scalar() < 1e-5);
+        assert!(objective.losses(&output, labels, None).total.into_scalar() < 1e-5);
     }
 
     #[test]
@@ -204,7 +261,7 @@ mod tests {
             &device,
         );
         let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0], [9.0, 0.0, 0.0, 0.0]], &device);
-        let found = f64::from(pointing(logits, labels).into_scalar());
+        let found = f64::from(find(logits, covered(labels, 4)).into_scalar());
         let total = (2.0 + 1f64.exp() + 2f64.exp()).ln();
         let expected = 0.25 * (total - 1.0) + 0.75 * (total - 2.0);
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
@@ -218,12 +275,45 @@ mod tests {
         labels[5..10].fill(1.0);
         let labels = Tensor::<B, 1>::from_floats(labels.as_slice(), &device).reshape([1, 1, 3, 5]);
         let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0]], &device);
-        let found = f64::from(pointing(logits, labels).into_scalar());
+        let found = f64::from(find(logits, covered(labels, 4)).into_scalar());
         let expected = (2.0 + 1f64.exp() + 2f64.exp()).ln() - 0.75;
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         // Fewer pixels than cells, and an object of one pixel.
         let one = Tensor::<B, 4>::ones([1, 1, 1, 1], &device);
-        let found = pointing(Tensor::<B, 2>::zeros([1, 4], &device), one).into_scalar();
+        let found = find(Tensor::<B, 2>::zeros([1, 4], &device), covered(one, 4)).into_scalar();
         assert!((f64::from(found) - 4f64.ln()).abs() < 1e-5, "{found}");
+    }
+
+    #[test]
+    fn only_patches_that_are_shown_count() {
+        let device = Default::default();
+        // The object covers the upper half; of its two patches the second is shown, of the others the third.
+        let labels = Tensor::<B, 4>::from_data([[[[1.0, 1.0], [0.0, 0.0]]]], &device);
+        let output = FramesOutput {
+            logits: labels.clone() * 200.0 - 100.0,
+            object_score: Tensor::from_data([[50.0]], &device),
+            pointing: Tensor::zeros([1, 4], &device),
+            grounding: Tensor::from_data([[2.0, 1.0]], &device),
+        };
+        let objective = |grounding| Objective {
+            bce: 0.0,
+            dice: 0.0,
+            object: 0.0,
+            pointing: 0.0,
+            grounding,
+            dice_scale: 1.0,
+        };
+        let loss = |grounding, indices: [i64; 2]| {
+            let indices = Tensor::from_data(indices, &device);
+            let shown = Some(ShownPatches { of: 4, indices });
+            let losses = objective(grounding).losses(&output, labels.clone(), shown);
+            f64::from(losses.total.into_scalar())
+        };
+        let softmax = |logit: f64| (2f64.exp() + 1f64.exp() + 1.0).ln() - logit;
+        assert!((loss(3.0, [1, 2]) - 3.0 * softmax(2.0)).abs() < 1e-5);
+        assert!((loss(3.0, [2, 1]) - 3.0 * softmax(1.0)).abs() < 1e-5);
+        // Neither of these shows the object.
+        assert!((loss(3.0, [2, 3]) - 3.0 * softmax(0.0)).abs() < 1e-5);
+        assert_eq!(loss(0.0, [1, 2]), 0.0);
     }
 }

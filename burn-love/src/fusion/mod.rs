@@ -11,6 +11,6 @@ mod token_propagation;
 mod transformer;
 
 pub use config::{AudioPositions, FusionConfig, FusionInputWidths, History, Strategy};
-pub use model::{Fusion, FusionInput};
+pub use model::{Fusion, FusionInput, FusionOutput};
 pub use projection::{Projection, ProjectionConfig};
 pub use transformer::FusionTransformer;

@@ -8,7 +8,7 @@ use burn::{
 use super::{
     AudioPositions, FusionConfig, FusionInputWidths, FusionTransformer, History, Projection,
     ProjectionConfig, Strategy,
-    token_propagation::{ProjectedTokens, propagate},
+    token_propagation::{Fused, ProjectedTokens, propagate},
 };
 
 /// Features of a batch of clips.
@@ -24,6 +24,16 @@ pub struct FusionInput<B: Backend> {
     pub patches: Tensor<B, 4>,
     /// `[cls]` of each frame, `[B, T, D_vision]`.
     pub cls: Tensor<B, 3>,
+}
+
+/// What the fusion makes of a batch of clips.
+#[derive(Debug, Clone)]
+pub struct FusionOutput<B: Backend> {
+    /// The prompt of each clip, `[B, 1, D_prompt]`: of the first `[seg]`, or of the mean token.
+    pub prompt: Tensor<B, 3>,
+    /// How well each patch of the first frame suits that token: the product of their outputs, over √D, `[B, P]`. The
+    /// token's is the one behind the first frame.
+    pub grounding: Tensor<B, 2>,
 }
 
 /// Projections, transformer and the learnable `[seg]`. See the [module docs](super).
@@ -79,6 +89,14 @@ impl<B: Backend> Fusion<B> {
     /// # Panics
     /// With learned audio positions, if there are more than 64 audio features.
     pub fn forward(&self, input: FusionInput<B>) -> Tensor<B, 3> {
+        self.forward_grounded(input).prompt
+    }
+
+    /// The prompt of each clip, and the patches that its token was found at.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_grounded(&self, input: FusionInput<B>) -> FusionOutput<B> {
         let mut audio = self.audio.forward(input.audio);
         if let Some(positions) = &self.audio_positions {
             let [_, a, _] = audio.dims();
@@ -91,16 +109,21 @@ impl<B: Backend> Fusion<B> {
             patches: self.vision.forward(input.patches),
             cls: self.vision.forward(input.cls),
         };
-        let token = if self.mean {
+        let fused = if self.mean {
             self.mean_token(&tokens)
         } else {
             self.seg_token(&tokens)
         };
-        self.prompt.forward(token)
+        let [_, p, d] = fused.first_patches.dims();
+        let products = fused.first_token.matmul(fused.first_patches.swap_dims(1, 2)); // [B, 1, P]
+        FusionOutput {
+            prompt: self.prompt.forward(fused.token),
+            grounding: products.reshape([-1, p as i32]) / (d as f64).sqrt(),
+        }
     }
 
-    /// The first `[seg]` behind the last frame, `[B, 1, D]`.
-    fn seg_token(&self, tokens: &ProjectedTokens<B>) -> Tensor<B, 3> {
+    /// The first `[seg]` behind the last frame.
+    fn seg_token(&self, tokens: &ProjectedTokens<B>) -> Fused<B> {
         let [b, ..] = tokens.audio.dims();
         let [n, d] = self.seg.dims();
         let seg = self.seg.val().unsqueeze::<3>().expand([b, n, d]);
@@ -109,17 +132,23 @@ impl<B: Backend> Fusion<B> {
         } else {
             History::Previous
         };
-        propagate(&self.transformer, seg, tokens, self.accumulate.then_some(kind)).narrow(1, 0, 1)
+        propagate(&self.transformer, seg, tokens, self.accumulate.then_some(kind))
     }
 
-    /// The mean over one sequence that holds all frames, padding left out, `[B, 1, D]`.
-    fn mean_token(&self, tokens: &ProjectedTokens<B>) -> Tensor<B, 3> {
+    /// The mean over one sequence that holds all frames, padding left out.
+    fn mean_token(&self, tokens: &ProjectedTokens<B>) -> Fused<B> {
         let [b, t, p, d] = tokens.patches.dims();
         let sequence = tokens.sequence(tokens.patches.clone().reshape([b, t * p, d]));
         let padding = tokens.padding(0, t * p);
         let output = self.transformer.forward(sequence, padding.clone());
+        let [_, length, _] = output.dims();
         let kept = padding.bool_not().float().unsqueeze_dim::<3>(2); // [B, L, 1]
-        (output * kept.clone()).sum_dim(1) / kept.sum_dim(1)
+        let token = (output.clone() * kept.clone()).sum_dim(1) / kept.sum_dim(1);
+        Fused {
+            first_token: token.clone(),
+            first_patches: output.narrow(1, length - t * p, p),
+            token,
+        }
     }
 }
 

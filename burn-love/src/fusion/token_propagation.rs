@@ -18,6 +18,16 @@ pub(super) struct ProjectedTokens<B: Backend> {
     pub cls: Tensor<B, 3>,
 }
 
+/// Outputs of the transformer.
+pub(super) struct Fused<B: Backend> {
+    /// The token that becomes the prompt, behind the last frame, `[B, 1, D]`.
+    pub token: Tensor<B, 3>,
+    /// That token behind the first frame, `[B, 1, D]`.
+    pub first_token: Tensor<B, 3>,
+    /// The first frame's patches, `[B, P, D]`.
+    pub first_patches: Tensor<B, 3>,
+}
+
 impl<B: Backend> ProjectedTokens<B> {
     /// `F_A ; [aud] ; F_T ; [vis] ; vision`, with `[aud]` all zeros and `[vis]` all ones.
     ///
@@ -48,19 +58,22 @@ impl<B: Backend> ProjectedTokens<B> {
     }
 }
 
-/// Sends `[seg]` through the frames in order.
+/// Sends `[seg]` through the frames in order; the first of its `n` tokens becomes the prompt.
 ///
 /// # Shapes
-/// - `seg`, output: `[B, n, D]`
+/// - `seg`: `[B, n, D]`
+///
+/// # Panics
+/// If there is no frame.
 pub(super) fn propagate<B: Backend>(
     transformer: &FusionTransformer<B>,
     seg: Tensor<B, 3>,
     tokens: &ProjectedTokens<B>,
     accumulation: Option<History>,
-) -> Tensor<B, 3> {
+) -> Fused<B> {
     let [_, n, _] = seg.dims();
     let [b, t, p, d] = tokens.patches.dims();
-    (0..t).fold(seg, |seg, frame| {
+    let fuse = |seg: Tensor<B, 3>, frame: usize| {
         let patches = tokens.patches.clone().narrow(1, frame, 1).reshape([b, p, d]);
         let mut parts = vec![seg, tokens.sequence(patches)];
         parts.extend(accumulation.and_then(|kind| history(&tokens.cls, frame, kind)));
@@ -68,6 +81,14 @@ pub(super) fn propagate<B: Backend>(
         let [_, length, _] = sequence.dims();
         let fixed = n + tokens.audio.dims()[1] + 1 + tokens.text.dims()[1] + 1;
         let padding = tokens.padding(n, length - fixed);
-        transformer.forward(sequence, padding).narrow(1, 0, n)
-    })
+        (transformer.forward(sequence, padding), fixed)
+    };
+    let (first, before_patches) = fuse(seg, 0);
+    let seg = first.clone().narrow(1, 0, n);
+    let last = (1..t).fold(seg, |seg, frame| fuse(seg, frame).0.narrow(1, 0, n));
+    Fused {
+        token: last.narrow(1, 0, 1),
+        first_token: first.clone().narrow(1, 0, 1),
+        first_patches: first.narrow(1, before_patches, p),
+    }
 }

@@ -4,7 +4,10 @@ use burn::{prelude::*, tensor::backend::AutodiffBackend};
 use serde::{Deserialize, Serialize};
 
 use super::{ClipFeatures, ClipInput, Sam2Love};
-use crate::sam2::{NeckFeatures, Prompt, Tracker};
+use crate::{
+    fusion::FusionOutput,
+    sam2::{NeckFeatures, Prompt, Tracker},
+};
 
 /// Which parts learn. The fusion always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +97,9 @@ pub struct FramesOutput<B: Backend> {
     pub object_score: Tensor<B, 2>,
     /// Where the prompt points: its product with each cell of the first frame's image embedding, over √C, `[B, h·w]`.
     pub pointing: Tensor<B, 2>,
+    /// How well each patch of the first frame that the fusion is shown suits its token, `[B, P]`
+    /// ([`FusionOutput::grounding`]).
+    pub grounding: Tensor<B, 2>,
 }
 
 impl<B: Backend> Sam2Love<B> {
@@ -121,7 +127,7 @@ impl<B: Backend> Sam2Love<B> {
         neck: NeckFeatures<B>,
         k: usize,
     ) -> FramesOutput<B> {
-        let prompt = self.fusion.forward(features);
+        let FusionOutput { prompt, grounding } = self.fusion.forward_grounded(features);
         let [b, ..] = prompt.dims();
         let config = self
             .config
@@ -140,6 +146,7 @@ impl<B: Backend> Sam2Love<B> {
                 logits: heads.low_res_logits,
                 object_score: heads.object_score,
                 pointing,
+                grounding,
             };
         }
         let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
@@ -155,6 +162,7 @@ impl<B: Backend> Sam2Love<B> {
             ),
             object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
             pointing,
+            grounding,
         }
     }
 }

@@ -109,7 +109,7 @@ fn loss(fixture: &Fixture, model: &Sam2Love<B>, objective: &Objective, i: usize)
     };
     let output = model.forward_features(features, neck, 1);
     let labels = fixture.tensor(&name("labels"), &device);
-    objective.losses(&output, labels).total
+    objective.losses(&output, labels, None).total
 }
 
 #[test]

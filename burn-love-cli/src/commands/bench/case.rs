@@ -301,7 +301,7 @@ fn train_step<B: AutodiffBackend>(config: &Config, device: &B::Device) -> Work {
     Box::new(move || {
         let learner = model.take().expect("put back behind each run");
         let output = learner.forward_features(features.clone(), neck.clone(), 1);
-        let loss = objective.losses(&output, labels.clone()).total;
+        let loss = objective.losses(&output, labels.clone(), None).total;
         let mut grads = GradientsParams::from_grads(loss.backward(), &learner);
         average_and_clip(&learner, &mut grads, 1, clip);
         model = Some(optimizer.step(lr, learner, grads));

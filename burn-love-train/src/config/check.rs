@@ -1,6 +1,9 @@
 //! Ranges and contradictions that types do not express.
 
-use burn_love::fusion::{History, Strategy};
+use burn_love::{
+    encoders::VisionKind,
+    fusion::{History, Strategy},
+};
 
 use super::Config;
 
@@ -155,6 +158,12 @@ fn contradictions(config: &Config) -> Result<(), String> {
     if fusion.history == History::Inclusive && !fusion.accumulation {
         return Err(
             "expected fusion.accumulation = true beside fusion.history = inclusive, found false".into(),
+        );
+    }
+    if train.lambda_grounding > 0.0 && config.model.encoders.vision.kind == VisionKind::Clip {
+        return Err(
+            "expected train.lambda_grounding = 0 beside CLIP, whose patches show the middle of a frame alone, found more"
+                .into(),
         );
     }
     if fusion.strategy == Strategy::Mean && fusion.seg_tokens > 1 {

@@ -78,8 +78,8 @@ pub struct TrainConfig {
     /// Weight of a loss that has the prompt point at the object in SAM 2's image embedding; the paper has none.
     #[serde(default)]
     pub lambda_pointing: f64,
-    /// Weight of a loss that has the fused `[seg]` find the object among the fused patches of the first frame, or none that
-    /// suits it; the paper has none.
+    /// Weight of a loss that has the fused token find the object among the fused patches of the first frame, or none that
+    /// shows it; the paper has none.
     #[serde(default)]
     pub lambda_grounding: f64,
     /// Divisor inside DICE; with 1000, an empty target has almost no gradient.

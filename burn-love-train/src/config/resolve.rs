@@ -431,6 +431,7 @@ mod tests {
             "train.min_lr=1.0",
             "train.max_skipped_in_row=0",
             "train.epsilon=nan",
+            "train.lambda_grounding=-1",
             "train.dice_scale=inf",
             "train.best=accuracy",
             "fusion.mlp_ratio=0",
@@ -454,6 +455,10 @@ mod tests {
             (
                 &["fusion.strategy=mean", "fusion.seg_tokens=4"],
                 "fusion.seg_tokens",
+            ),
+            (
+                &["encoders.vision=clip-nano", "train.lambda_grounding=1"],
+                "train.lambda_grounding",
             ),
             (
                 &[

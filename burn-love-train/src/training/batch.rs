@@ -10,7 +10,7 @@ use burn_love::{
     sam2::{ImageEncoder, NeckFeatures},
 };
 
-use super::ShownPatches;
+use super::VisiblePatches;
 use crate::{
     features::Asked,
     inference::{Seen, hear, maps, read, see_pixels},
@@ -36,22 +36,13 @@ pub(super) struct BatchRows {
     pub sounds: Vec<Asked<LogMel>>,
     pub sights: Vec<Sight>,
     /// Patches that the fusion is shown of every frame, where it is not shown all.
-    pub patches: Option<SomePatches>,
+    pub patches: Option<VisiblePatches>,
     /// The prompted frame and those tracked from it, row by row, `[3, S, S]` each.
     pub frames: Vec<Asked<Vec<f32>>>,
     /// Their masks, 0 or 1, `[S, S]` each.
     pub labels: Vec<f32>,
     /// Frames per row whose masks are asked for.
     pub mask_frames: usize,
-}
-
-/// Some of a frame's patches.
-#[derive(Debug)]
-pub(super) struct SomePatches {
-    /// Patches that a frame has.
-    pub of: usize,
-    /// Those that are shown, in order.
-    pub indices: Vec<usize>,
 }
 
 /// A clip as the vision encoder sees it.
@@ -65,7 +56,8 @@ pub(super) struct Sight {
     pub shown: Option<Vec<usize>>,
 }
 
-fn indices<B: Backend>(indices: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {
+/// Indices as a tensor.
+pub(super) fn upload<B: Backend>(indices: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {
     let indices: Vec<i64> = indices.iter().map(|index| *index as i64).collect();
     Tensor::from_data(indices.as_slice(), device)
 }
@@ -81,7 +73,7 @@ impl Sight {
         let [_, frames, _] = seen.cls.dims();
         match &self.shown {
             Some(shown) if frames == self.frames => {
-                let shown = indices(shown, device);
+                let shown = upload(shown, device);
                 Seen {
                     patches: seen.patches.select(1, shown.clone()),
                     cls: seen.cls.select(1, shown),
@@ -144,13 +136,9 @@ impl<B: Backend> LoveBatch<B> {
         self.rows.mask_frames
     }
 
-    /// The patches of a frame that the fusion is shown, if not all.
-    pub(super) fn shown_patches(&self) -> Option<ShownPatches<B>> {
-        let shown = self.rows.patches.as_ref();
-        shown.map(|SomePatches { of, indices: shown }| ShownPatches {
-            of: *of,
-            indices: indices(shown, &self.device),
-        })
+    /// The patches that the fusion is shown, if not all.
+    pub(super) fn visible_patches(&self) -> Option<&VisiblePatches> {
+        self.rows.patches.as_ref()
     }
 
     /// The masks, 0 or 1, `[B, K, S, S]`.
@@ -248,8 +236,8 @@ impl<B: Backend> LoveBatch<B> {
             let inputs = rows.frames.iter().map(Asked::input).collect();
             model.sam2.image_encoder.forward(pixels(inputs, self.sam2_size))
         });
-        let patches = match self.shown_patches() {
-            Some(shown) => vision.patches.select(2, shown.indices),
+        let patches = match self.visible_patches() {
+            Some(visible) => vision.patches.select(2, visible.indices(device)),
             None => vision.patches,
         };
         let features = ClipFeatures {

@@ -141,7 +141,8 @@ impl fmt::Display for TrainEvent {
             } => write!(
                 f,
                 "step {step}/{total}  epoch {}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  pointing {:.4}  \
-                 grounding {:.4}  J {:.3}  F {:.3}  |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  {rows_per_second:.1} rows/s  {} MB  ETA {}",
+                 grounding {:.4}  J {:.3}  F {:.3}  |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  \
+                 {rows_per_second:.1} rows/s  {} MB  ETA {}",
                 epoch + 1,
                 values.loss,
                 values.bce,

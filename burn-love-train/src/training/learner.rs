@@ -119,7 +119,7 @@ impl<B: Backend> LoveLearner<B> {
         let [b, _, h, w] = labels.dims();
         let losses = self
             .objective
-            .losses(output, labels.clone(), batch.shown_patches());
+            .losses(output, labels.clone(), batch.visible_patches());
         let first = |x: Tensor<B, 4>| x.narrow(1, 0, 1);
         let predicted = resize_bilinear(first(output.logits.clone()).detach(), [h, w]);
         let predicted = predicted

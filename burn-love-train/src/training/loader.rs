@@ -22,8 +22,8 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    GOLDEN,
-    batch::{BatchRows, LoveBatch, Sight, SomePatches},
+    GOLDEN, VisiblePatches,
+    batch::{BatchRows, LoveBatch, Sight},
     nulls::{Deprived, SyntheticNulls},
 };
 use crate::{
@@ -214,7 +214,7 @@ impl Rows {
     }
 
     /// The patches that the fusion is shown of every frame, where it is not shown all.
-    fn patches(&self, count: usize, epoch: usize, rows: &[usize], seed: u64) -> Option<SomePatches> {
+    fn patches(&self, count: usize, epoch: usize, rows: &[usize], seed: u64) -> Option<VisiblePatches> {
         let all = self.preparer.patches();
         let some = count > 0 && count < all;
         some.then(|| {
@@ -222,7 +222,7 @@ impl Rows {
             rng.set_stream(((epoch as u64) << 32) + rows.first().copied().unwrap_or(0) as u64);
             let mut indices = sample(&mut rng, all, count).into_vec();
             indices.sort_unstable();
-            SomePatches { of: all, indices }
+            VisiblePatches { total: all, indices }
         })
     }
 

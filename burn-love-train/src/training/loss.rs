@@ -13,6 +13,7 @@ use burn_love::{
     ops::{mean_rows, resize_bilinear, sum_rows},
 };
 
+use super::batch::upload;
 use crate::config::TrainConfig;
 
 /// Keeps DICE of two empty masks finite.
@@ -37,13 +38,20 @@ pub struct Objective {
     pub dice_scale: f64,
 }
 
-/// Patches of a frame that the fusion is shown.
+/// The patches of a frame that the fusion is shown.
 #[derive(Debug, Clone)]
-pub struct ShownPatches<B: Backend> {
+pub struct VisiblePatches {
     /// Patches that a frame has, a square of them.
-    pub of: usize,
+    pub total: usize,
+    /// Those that are shown, in order.
+    pub indices: Vec<usize>,
+}
+
+impl VisiblePatches {
     /// Those that are shown, `[P]`.
-    pub indices: Tensor<B, 1, Int>,
+    pub(super) fn indices<B: Backend>(&self, device: &B::Device) -> Tensor<B, 1, Int> {
+        upload(&self.indices, device)
+    }
 }
 
 /// The loss and its parts, unweighted, each `[1]`.
@@ -76,32 +84,29 @@ impl Objective {
         }
     }
 
-    /// The loss of predictions, at the labels' resolution.
+    /// The loss of predictions, at the labels' resolution. `visible` are the patches that the fusion was shown, if not all.
     ///
     /// # Shapes
     /// - `labels`: `[B, K, H, W]`, 0 or 1
-
-    /// `shown` are the patches of a frame that the fusion was shown, if not all.
+    ///
+    /// # Panics
+    /// If the prompt points into no square of cells, or a frame has no square of patches.
     pub fn losses<B: Backend>(
         &self,
         output: &FramesOutput<B>,
         labels: Tensor<B, 4>,
-        shown: Option<ShownPatches<B>>,
+        visible: Option<&VisiblePatches>,
     ) -> Losses<B> {
         let [b, k, h, w] = labels.dims();
+        let device = labels.device();
         let first = labels.clone().narrow(1, 0, 1);
-        let pointing = {
-            let [_, cells] = output.pointing.dims();
-            find(output.pointing.clone(), covered(first.clone(), cells))
+        let [_, cells] = output.pointing.dims();
+        let pointing = soft_cross_entropy(output.pointing.clone(), covered(first.clone(), cells));
+        let covered = match visible {
+            Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
+            None => covered(first, output.grounding.dims()[1]),
         };
-        let grounding = {
-            let [_, patches] = output.grounding.dims();
-            let covered = match shown {
-                Some(ShownPatches { of, indices }) => covered(first, of).select(1, indices),
-                None => covered(first, patches),
-            };
-            find_or_miss(output.grounding.clone(), covered)
-        };
+        let grounding = soft_cross_entropy_or_none(output.grounding.clone(), covered);
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
         let present = labels.clone().max_dim(1); // [B·K, 1]
@@ -133,15 +138,15 @@ impl Objective {
 fn covered<B: Backend>(labels: Tensor<B, 4>, cells: usize) -> Tensor<B, 2> {
     let [b, ..] = labels.dims();
     let side = cells.isqrt();
-    adaptive_avg_pool2d(labels, [side, side]).reshape([b, side * side])
+    assert_eq!(side * side, cells, "expected a square of cells");
+    adaptive_avg_pool2d(labels, [side, side]).reshape([b, cells])
 }
 
-/// Cross-entropy of the cells that are found with those that the objects cover, each by its share: the mean over rows that
-/// show an object there.
+/// Cross-entropy with the cells that objects cover, each by its share: the mean over rows that show an object there.
 ///
 /// # Shapes
 /// - `logits`, `covered`: `[B, N]`; output: `[1]`
-fn find<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
+fn soft_cross_entropy<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
     let area = covered.clone().sum_dim(1); // [B, 1], in cells
     let shares = covered / area.clone().clamp_min(SMALLEST);
     let each = (log_softmax(logits, 1) * shares).sum_dim(1).neg();
@@ -149,13 +154,13 @@ fn find<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1>
     (each.sum_dim(0) / present.sum_dim(0).clamp_min(1.0)).reshape([1])
 }
 
-/// As [`find`], but a further cell, whose logit is 0, is to be found where an object covers none: the mean over all rows.
-fn find_or_miss<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
-    let missed = covered.clone().sum_dim(1).lower_equal_elem(0.0).float(); // [B, 1]
-    let nowhere = missed.zeros_like();
-    find(
-        Tensor::cat(vec![logits, nowhere], 1),
-        Tensor::cat(vec![covered, missed], 1),
+/// [`soft_cross_entropy`] with a further cell for "no object", whose logit is 0: the mean over all rows.
+fn soft_cross_entropy_or_none<B: Backend>(logits: Tensor<B, 2>, covered: Tensor<B, 2>) -> Tensor<B, 1> {
+    let absent = covered.clone().sum_dim(1).lower_equal_elem(0.0).float(); // [B, 1]
+    let none = absent.zeros_like();
+    soft_cross_entropy(
+        Tensor::cat(vec![logits, none], 1),
+        Tensor::cat(vec![covered, absent], 1),
     )
 }
 
@@ -261,7 +266,7 @@ mod tests {
             &device,
         );
         let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0], [9.0, 0.0, 0.0, 0.0]], &device);
-        let found = f64::from(find(logits, covered(labels, 4)).into_scalar());
+        let found = f64::from(soft_cross_entropy(logits, covered(labels, 4)).into_scalar());
         let total = (2.0 + 1f64.exp() + 2f64.exp()).ln();
         let expected = 0.25 * (total - 1.0) + 0.75 * (total - 2.0);
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
@@ -275,12 +280,12 @@ mod tests {
         labels[5..10].fill(1.0);
         let labels = Tensor::<B, 1>::from_floats(labels.as_slice(), &device).reshape([1, 1, 3, 5]);
         let logits = Tensor::<B, 2>::from_data([[0.0, 1.0, 0.0, 2.0]], &device);
-        let found = f64::from(find(logits, covered(labels, 4)).into_scalar());
+        let found = f64::from(soft_cross_entropy(logits, covered(labels, 4)).into_scalar());
         let expected = (2.0 + 1f64.exp() + 2f64.exp()).ln() - 0.75;
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         // Fewer pixels than cells, and an object of one pixel.
         let one = Tensor::<B, 4>::ones([1, 1, 1, 1], &device);
-        let found = find(Tensor::<B, 2>::zeros([1, 4], &device), covered(one, 4)).into_scalar();
+        let found = soft_cross_entropy(Tensor::<B, 2>::zeros([1, 4], &device), covered(one, 4)).into_scalar();
         assert!((f64::from(found) - 4f64.ln()).abs() < 1e-5, "{found}");
     }
 
@@ -303,10 +308,10 @@ mod tests {
             grounding,
             dice_scale: 1.0,
         };
-        let loss = |grounding, indices: [i64; 2]| {
-            let indices = Tensor::from_data(indices, &device);
-            let shown = Some(ShownPatches { of: 4, indices });
-            let losses = objective(grounding).losses(&output, labels.clone(), shown);
+        let loss = |grounding, indices: [usize; 2]| {
+            let indices = indices.to_vec();
+            let visible = VisiblePatches { total: 4, indices };
+            let losses = objective(grounding).losses(&output, labels.clone(), Some(&visible));
             f64::from(losses.total.into_scalar())
         };
         let softmax = |logit: f64| (2f64.exp() + 1f64.exp() + 1.0).ln() - logit;
@@ -315,5 +320,10 @@ mod tests {
         // Neither of these shows the object.
         assert!((loss(3.0, [2, 3]) - 3.0 * softmax(0.0)).abs() < 1e-5);
         assert_eq!(loss(0.0, [1, 2]), 0.0);
+        // Rows with an object and without one count alike.
+        let logits = Tensor::<B, 2>::from_data([[2.0, 1.0], [2.0, 1.0]], &device);
+        let covered = Tensor::<B, 2>::from_data([[1.0, 0.0], [0.0, 0.0]], &device);
+        let mean = f64::from(soft_cross_entropy_or_none(logits, covered).into_scalar());
+        assert!((mean - (softmax(2.0) + softmax(0.0)) / 2.0).abs() < 1e-5);
     }
 }

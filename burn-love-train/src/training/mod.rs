@@ -29,7 +29,7 @@ pub use gradients::average_and_clip;
 pub use groups::{GroupedAdamW, Moments, ParameterPart, parts};
 pub use learner::{Gauge, Gauges, LoveLearner, StepValues, ValueMetric};
 pub use loader::{Cursor, LoveLoader, Rows, Shown};
-pub use loss::{Losses, Objective, ShownPatches, bce_with_logits, dice, dice_rows};
+pub use loss::{Losses, Objective, VisiblePatches, bce_with_logits, dice, dice_rows};
 pub use nulls::SyntheticNulls;
 pub use plan::{PartSize, TrainPlan};
 use quiet::Quiet;

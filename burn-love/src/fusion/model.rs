@@ -31,8 +31,8 @@ pub struct FusionInput<B: Backend> {
 pub struct FusionOutput<B: Backend> {
     /// The prompt of each clip, `[B, 1, D_prompt]`: of the first `[seg]`, or of the mean token.
     pub prompt: Tensor<B, 3>,
-    /// How well each patch of the first frame suits that token: the product of their outputs, over √D, `[B, P]`. The
-    /// token's is the one behind the first frame.
+    /// For each patch of the first frame a logit of showing the object: its product with that token, over √D, both as the
+    /// transformer leaves them, `[B, P]`. `[seg]` is taken behind the first frame; a mean token has seen all frames.
     pub grounding: Tensor<B, 2>,
 }
 
@@ -87,16 +87,26 @@ impl<B: Backend> Fusion<B> {
     /// - output: `[B, 1, D_prompt]`: the first `[seg]`, or the mean token
     ///
     /// # Panics
-    /// With learned audio positions, if there are more than 64 audio features.
+    /// If there is no frame; with learned audio positions, if there are more than 64 audio features.
     pub fn forward(&self, input: FusionInput<B>) -> Tensor<B, 3> {
-        self.forward_grounded(input).prompt
+        self.prompt.forward(self.fuse(input).token)
     }
 
-    /// The prompt of each clip, and the patches that its token was found at.
+    /// The prompt of each clip, and where in its first frame the object is.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_grounded(&self, input: FusionInput<B>) -> FusionOutput<B> {
+        let fused = self.fuse(input);
+        let [b, p, d] = fused.first_patches.dims();
+        let products = fused.first_token.matmul(fused.first_patches.swap_dims(1, 2)); // [B, 1, P]
+        FusionOutput {
+            prompt: self.prompt.forward(fused.token),
+            grounding: products.reshape([b, p]) / (d as f64).sqrt(),
+        }
+    }
+
+    fn fuse(&self, input: FusionInput<B>) -> Fused<B> {
         let mut audio = self.audio.forward(input.audio);
         if let Some(positions) = &self.audio_positions {
             let [_, a, _] = audio.dims();
@@ -109,16 +119,10 @@ impl<B: Backend> Fusion<B> {
             patches: self.vision.forward(input.patches),
             cls: self.vision.forward(input.cls),
         };
-        let fused = if self.mean {
+        if self.mean {
             self.mean_token(&tokens)
         } else {
             self.seg_token(&tokens)
-        };
-        let [_, p, d] = fused.first_patches.dims();
-        let products = fused.first_token.matmul(fused.first_patches.swap_dims(1, 2)); // [B, 1, P]
-        FusionOutput {
-            prompt: self.prompt.forward(fused.token),
-            grounding: products.reshape([-1, p as i32]) / (d as f64).sqrt(),
         }
     }
 
@@ -283,5 +287,60 @@ mod tests {
         input.audio = input.audio.flip([1]);
         assert!(distance(fusion.forward(input.clone()), before.0) < 1e-5);
         assert!(distance(ordered.forward(input), before.1) > 1e-5);
+    }
+
+    /// What stands where in the sequence, seen through a transformer without layers.
+    #[test]
+    fn grounding_is_of_the_first_seg_and_the_first_frames_patches() {
+        let fusion = FusionConfig {
+            layers: 0,
+            seg_tokens: 2,
+            history: History::Inclusive,
+            ..config()
+        }
+        .init::<B>(&WIDTHS, &Default::default());
+        let input = input(2, 3, 1);
+        let patches = fusion
+            .vision
+            .forward(input.patches.clone())
+            .narrow(1, 0, 1)
+            .reshape([2, 9, 16]);
+        let seg = fusion
+            .seg
+            .val()
+            .narrow(0, 0, 1)
+            .reshape([1, 16, 1])
+            .expand([2, 16, 1]);
+        let expected = patches.matmul(seg).reshape([2, 9]) / 4.0;
+        let found = fusion.forward_grounded(input).grounding;
+        found
+            .into_data()
+            .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+    }
+
+    #[test]
+    fn grounding_follows_the_first_frames_patches_alone() {
+        for strategy in [Strategy::Learnable, Strategy::Mean] {
+            let fusion = FusionConfig { strategy, ..config() }.init::<B>(&WIDTHS, &Default::default());
+            let input = input(2, 3, 1);
+            let flipped = |frame: usize| {
+                let mut flipped = input.clone();
+                let patches = input.patches.clone().narrow(1, frame, 1).flip([2]);
+                flipped.patches = flipped
+                    .patches
+                    .slice_assign([0..2, frame..frame + 1, 0..9, 0..7], patches);
+                fusion.forward_grounded(flipped)
+            };
+            // Patches have no positions, so that another order changes no prompt.
+            let output = fusion.forward_grounded(input.clone());
+            for (frame, expected) in [(0, output.grounding.clone().flip([1])), (1, output.grounding)] {
+                let other = flipped(frame);
+                assert!(distance(other.prompt, output.prompt.clone()) < 1e-5);
+                assert!(
+                    distance(other.grounding.unsqueeze(), expected.unsqueeze()) < 1e-5,
+                    "{strategy:?}, {frame}"
+                );
+            }
+        }
     }
 }

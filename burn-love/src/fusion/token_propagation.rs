@@ -22,7 +22,7 @@ pub(super) struct ProjectedTokens<B: Backend> {
 pub(super) struct Fused<B: Backend> {
     /// The token that becomes the prompt, behind the last frame, `[B, 1, D]`.
     pub token: Tensor<B, 3>,
-    /// That token behind the first frame, `[B, 1, D]`.
+    /// That token behind the first frame, where it goes from frame to frame, `[B, 1, D]`.
     pub first_token: Tensor<B, 3>,
     /// The first frame's patches, `[B, P, D]`.
     pub first_patches: Tensor<B, 3>,

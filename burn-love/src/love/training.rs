@@ -97,7 +97,7 @@ pub struct FramesOutput<B: Backend> {
     pub object_score: Tensor<B, 2>,
     /// Where the prompt points: its product with each cell of the first frame's image embedding, over √C, `[B, h·w]`.
     pub pointing: Tensor<B, 2>,
-    /// How well each patch of the first frame that the fusion is shown suits its token, `[B, P]`
+    /// For each patch of the first frame that the fusion is shown a logit of showing the object, `[B, P]`
     /// ([`FusionOutput::grounding`]).
     pub grounding: Tensor<B, 2>,
 }

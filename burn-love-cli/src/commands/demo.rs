@@ -177,10 +177,11 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
         ]
     } else {
         &[
-            "train.steps=2800",
+            "train.steps=2850",
             "train.glance_steps=2700",
             "train.warmup_steps=100",
-            "train.validate_every=2800",
+            "train.validate_every=2850",
+            "train.min_lr=2e-4",
             "train.fusion_frames=0",
             "train.fusion_patches=0",
             "train.log_every=20",

@@ -181,6 +181,7 @@ fn config(args: &DemoArgs) -> Result<Config, CliError> {
             "train.glance_steps=2700",
             "train.warmup_steps=100",
             "train.validate_every=2850",
+            // Behind the glances, the fusion has to learn what to make of everything.
             "train.min_lr=2e-4",
             "train.fusion_frames=0",
             "train.fusion_patches=0",

@@ -161,10 +161,11 @@ fn contradictions(config: &Config) -> Result<(), String> {
         );
     }
     if train.lambda_grounding > 0.0 && config.model.encoders.vision.kind == VisionKind::Clip {
-        return Err(
-            "expected train.lambda_grounding = 0 beside CLIP, whose patches show the middle of a frame alone, found more"
-                .into(),
-        );
+        let found = train.lambda_grounding;
+        return Err(format!(
+            "expected train.lambda_grounding = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame \
+             alone, found {found}"
+        ));
     }
     if fusion.strategy == Strategy::Mean && fusion.seg_tokens > 1 {
         let found = fusion.seg_tokens;

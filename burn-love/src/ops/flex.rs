@@ -1,7 +1,7 @@
 //! Fast roads for the CPU backend `Flex`, forward and (under `Autodiff<Flex>`) backward.
 //!
 //! A generic tensor is recognised by its type; its storage is read as one slice, rows are spread over rayon's
-//! threads, and inner loops are compiled for AVX2 where the machine has it. Sums over rows are two-stage with a
+//! threads, and inner loops are compiled for AVX2 and AVX-512 where the machine has them. Sums over rows are two-stage with a
 //! fixed order, so results do not depend on the number of threads.
 
 use std::mem::MaybeUninit;
@@ -29,6 +29,7 @@ mod linear;
 mod matrix;
 mod permute;
 mod pool;
+mod product;
 mod rotate;
 
 pub(super) use attention::attention;

@@ -10,8 +10,9 @@ use burn::tensor::TensorMetadata;
 use multiversion::multiversion;
 
 use super::{
-    matrix::{Matrix, Right, product},
+    matrix::Matrix,
     permute::permuted,
+    product::{Right, product},
     *,
 };
 

@@ -8,8 +8,9 @@ use multiversion::multiversion;
 use super::{
     super::conv::Sizes,
     conv_gradients::tracked,
-    matrix::{Matrix, Right, shared_product},
+    matrix::Matrix,
     permute::permuted,
+    product::{Right, shared_product},
     *,
 };
 

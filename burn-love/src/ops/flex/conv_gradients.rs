@@ -9,8 +9,9 @@ use super::{
     super::conv::Sizes,
     conv::{Map, each_channel, forward, pixels_at_once},
     linear::{add, sum_of_rows},
-    matrix::{Matrix, Right, product},
+    matrix::Matrix,
     permute::permuted,
+    product::{Right, product},
     *,
 };
 

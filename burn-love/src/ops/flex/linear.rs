@@ -2,7 +2,8 @@
 
 use super::{
     gelu::gelu_in_place,
-    matrix::{Matrix, Then, fresh_product},
+    matrix::Matrix,
+    product::{Then, fresh_product},
     *,
 };
 

@@ -1,0 +1,154 @@
+//! The right side of a product, packed.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{super::matrix::Matrix, Kernel};
+
+/// Columns that are packed together: a row's part of them lies in a few cache lines one behind the other. Whole tiles of each
+/// kernel.
+pub(super) const TOGETHER: usize = 96;
+/// Rows that are fetched before they are packed: large weights lie in memory, each row in another page.
+const AHEAD: usize = 8;
+/// The most terms that are summed in registers.
+const DEPTH: usize = 512;
+/// Elements in a line of the cache.
+const LINE: usize = 16;
+
+/// The terms of a product, in blocks that are summed in registers.
+pub(in super::super) fn blocks(terms: usize) -> impl Iterator<Item = Range<usize>> {
+    let depth = depth(terms);
+    (0..terms)
+        .step_by(depth)
+        .map(move |start| start..terms.min(start + depth))
+}
+
+/// How many terms a block of them has; the last one may have fewer.
+fn depth(terms: usize) -> usize {
+    terms.div_ceil(terms.div_ceil(DEPTH).max(1)).max(1)
+}
+
+/// The right side of a product, packed for a kernel: blocks of some rows, in each of them panels as wide as a tile, the last
+/// one filled up with zeros.
+pub(in super::super) struct Panels {
+    kernel: &'static Kernel,
+    values: Vec<f32>,
+    /// Elements before the first whole line of the cache.
+    skipped: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Panels {
+    /// Packs `factor·right` into `buffer`, whose content is dropped; by all threads if `shared`.
+    pub fn pack(
+        kernel: &'static Kernel,
+        right: Matrix<'_>,
+        factor: f32,
+        mut buffer: Vec<f32>,
+        shared: bool,
+    ) -> Self {
+        let width = right.columns.next_multiple_of(kernel.width);
+        let size = right.rows * width;
+        if buffer.len() < size + LINE {
+            buffer.clear();
+            buffer.resize(size + LINE, 0.0);
+        }
+        let skipped = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let panels = buffer[skipped..skipped + size].chunks_mut(depth(right.rows) * width);
+        for (rows, values) in blocks(right.rows).zip(panels) {
+            let rows = right.rows(rows);
+            let pack = |(i, panels): (usize, &mut [f32])| {
+                let columns = i * TOGETHER..right.columns.min((i + 1) * TOGETHER);
+                (kernel.pack)(rows.columns(columns), factor, panels);
+            };
+            let some = rows.rows * TOGETHER;
+            if shared {
+                values.par_chunks_mut(some).enumerate().for_each(pack);
+            } else {
+                values.chunks_mut(some).enumerate().for_each(pack);
+            }
+        }
+        Self {
+            kernel,
+            values: buffer,
+            skipped,
+            rows: right.rows,
+            columns: right.columns,
+        }
+    }
+
+    /// What it is packed for.
+    pub(super) fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The buffer, to be used again.
+    pub fn into_buffer(self) -> Vec<f32> {
+        self.values
+    }
+
+    /// The panels of a block of rows.
+    pub(super) fn block(&self, rows: Range<usize>) -> impl Iterator<Item = &[f32]> {
+        let width = self.columns.next_multiple_of(self.kernel.width);
+        let size = (rows.len() * self.kernel.width).max(1);
+        self.values[self.skipped..][rows.start * width..rows.end * width].chunks_exact(size)
+    }
+}
+
+/// `factor·right`, a few panels of `WIDTH` columns.
+pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
+    let size = right.rows * WIDTH;
+    let columns = |panel: usize| panel * WIDTH..right.columns.min((panel + 1) * WIDTH);
+    if right.column_stride == 1 {
+        // Row by row, as they lie in memory.
+        for row in 0..right.rows {
+            let values = &right.storage[row * right.row_stride..][..right.columns];
+            fetch(right, row + AHEAD);
+            for (panel, out) in panels.chunks_exact_mut(size).enumerate() {
+                let out = &mut out[row * WIDTH..][..WIDTH];
+                let values = &values[columns(panel)];
+                if let Ok(values) = <&[f32; WIDTH]>::try_from(values) {
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out = factor * value;
+                    }
+                } else {
+                    let (out, rest) = out.split_at_mut(values.len());
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out = factor * value;
+                    }
+                    rest.fill(0.0);
+                }
+            }
+        }
+        return;
+    }
+    for (panel, out) in panels.chunks_exact_mut(size).enumerate() {
+        let columns = columns(panel);
+        if columns.len() < WIDTH {
+            out.fill(0.0);
+        }
+        for (i, column) in columns.enumerate() {
+            let values = &right.storage[column * right.column_stride..];
+            for (row, out) in out[i..].iter_mut().step_by(WIDTH).enumerate() {
+                *out = factor * values[row * right.row_stride];
+            }
+        }
+    }
+}
+
+/// Asks for a row, which need not exist, to be brought into the cache.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "the instruction takes any address")]
+fn fetch(matrix: Matrix<'_>, row: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let values = matrix.storage.as_ptr().wrapping_add(row * matrix.row_stride);
+    for column in (0..matrix.columns).step_by(LINE) {
+        // SAFETY: x86-64 has the instruction, and it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(column).cast()) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fetch(_: Matrix<'_>, _: usize) {}

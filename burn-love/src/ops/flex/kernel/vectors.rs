@@ -1,0 +1,137 @@
+//! What computes a tile, for each sort of vectors.
+
+#![allow(unsafe_code, reason = "vectors of the processor")]
+
+use super::{
+    Kernel, SUMS, Sums,
+    panels::{TOGETHER, pack},
+};
+
+pub(super) use avx2::KERNEL as AVX2;
+pub(super) use avx512::KERNEL as AVX512;
+
+/// A kernel: rows of vectors of so many lanes, with some features of the processor.
+macro_rules! kernel {
+    (
+        $name:ident, $features:literal, lanes $lanes:literal, rows $heights:tt, vectors $counts:tt,
+        $zero:ident, $load:ident, $store:ident, $each:ident, $multiply_add:ident, $add:ident
+    ) => {
+        mod $name {
+            use std::arch::x86_64::*;
+
+            use super::*;
+
+            const LANES: usize = $lanes;
+            const WIDTH: usize = LANES * $counts.len();
+            const HEIGHT: usize = $heights.len();
+            /// Rows that a base reaches by multiples of the stride that an address can hold.
+            const REACH: usize = 3;
+
+            pub static KERNEL: Kernel = Kernel {
+                height: HEIGHT,
+                width: WIDTH,
+                lanes: LANES,
+                sums: choose,
+                pack: pack::<WIDTH>,
+            };
+            const _: () = assert!(HEIGHT * WIDTH <= SUMS && TOGETHER.is_multiple_of(WIDTH));
+
+            fn choose(rows: usize, vectors: usize) -> Sums {
+                choose!(rows, vectors, $heights, $counts)
+            }
+
+            /// `H` rows of `V` vectors: sums of `depth` columns of `left` times rows of `right`, and `begin`, if there is one.
+            ///
+            /// # Safety
+            /// The processor has the features. `left` has `H` rows of `depth` elements, `left_stride` apart; `right` has
+            /// `depth` rows of `WIDTH`, one behind the other; `out` has `H` rows of `V` vectors, `stride` apart, and so has
+            /// `begin`, by its own stride.
+            #[target_feature(enable = $features)]
+            unsafe fn sums<const H: usize, const V: usize>(
+                depth: usize,
+                left: *const f32,
+                left_stride: usize,
+                right: *const f32,
+                out: *mut f32,
+                stride: usize,
+                begin: Option<(*const f32, usize)>,
+            ) {
+                let mut sums = [[$zero(); V]; H];
+                for row in 0..H {
+                    // The output is needed at the end.
+                    let row = out.wrapping_add(row * stride);
+                    for vector in 0..V {
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(vector * LANES).cast());
+                    }
+                    _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(LANES * V - 1).cast());
+                }
+                let bases: [_; HEIGHT.div_ceil(REACH)] =
+                    std::array::from_fn(|i| left.wrapping_add(REACH * i * left_stride));
+                // SAFETY: `step` is below `depth`.
+                let mut term = |step: usize| unsafe {
+                    let mut row = [$zero(); V];
+                    for (i, row) in row.iter_mut().enumerate() {
+                        *row = $load(right.add(step * WIDTH + LANES * i));
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let left = bases[i / REACH].add(i % REACH * left_stride + step);
+                        let left = $each(*left);
+                        for (sum, right) in sums.iter_mut().zip(row) {
+                            *sum = $multiply_add(left, right, *sum);
+                        }
+                    }
+                };
+                let whole = depth - depth % 4;
+                for step in (0..whole).step_by(4) {
+                    term(step);
+                    term(step + 1);
+                    term(step + 2);
+                    term(step + 3);
+                }
+                for step in whole..depth {
+                    term(step);
+                }
+                for (row, sums) in sums.iter().enumerate() {
+                    for (i, sum) in sums.iter().enumerate() {
+                        // SAFETY: a row has `V` vectors.
+                        unsafe {
+                            let sum = match begin {
+                                Some((begin, stride)) => {
+                                    $add(*sum, $load(begin.add(row * stride + LANES * i)))
+                                }
+                                None => *sum,
+                            };
+                            $store(out.add(row * stride + LANES * i), sum);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// The function for so many rows and vectors.
+macro_rules! choose {
+    ($rows:ident, $vectors:ident, [$($height:literal),*], $counts:tt) => {
+        match $rows {
+            $($height => choose!(of $height, $vectors, $counts),)*
+            _ => unreachable!("a tile has {HEIGHT} rows at most"),
+        }
+    };
+    (of $height:literal, $vectors:ident, [$($count:literal),*]) => {
+        match $vectors {
+            $($count => sums::<$height, $count>,)*
+            _ => unreachable!("a tile has {WIDTH} columns at most"),
+        }
+    };
+}
+
+kernel!(
+    avx2, "avx2,fma", lanes 8, rows [1, 2, 3, 4, 5, 6], vectors [1, 2],
+    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps
+);
+
+kernel!(
+    avx512, "avx512f", lanes 16, rows [1, 2, 3, 4, 5, 6, 7, 8], vectors [1, 2, 3],
+    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
+);

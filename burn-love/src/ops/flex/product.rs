@@ -1,0 +1,447 @@
+//! Products of matrices, by a kernel of our own or by `gemm`.
+
+use std::{cell::Cell, mem::MaybeUninit};
+
+use burn::tensor::TensorData;
+use burn_flex::FlexTensor;
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::{
+    CHUNK,
+    kernel::{self, GROUP, Kernel, Output, Panels, Start, blocks},
+    matrix::Matrix,
+    of_rows, zeros,
+};
+
+/// Multiplications from which a product is shared between threads.
+const PARALLEL: usize = 192 * 192 * 192;
+
+/// Rows of a piece of a shared product: enough that packing the right matrix for each piece costs little.
+const ROWS: usize = 256;
+
+/// Rows of a product from which it pays to pack the right matrix.
+const FEW: usize = 16;
+/// Rows up to which the left matrix stays near while columns of the right one come and go.
+const LOW: usize = 512;
+/// Rows of a piece of a product with a packed right matrix: enough for the panels that are fetched.
+const PIECE: usize = 96;
+
+/// Multiplications from which it pays to pack.
+const SMALL: usize = 64 * 64 * 64;
+
+/// Terms of a piece of a deep product's sums.
+const TERMS: usize = 512;
+/// The most elements of its output: `gemm` shares larger ones well between threads, but not those with little output.
+const NARROW: usize = 64 * 1024;
+/// The most pieces.
+const PIECES: usize = 64;
+
+/// Elements of the right matrix that are packed at once.
+const PACKED: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    /// What panels were packed into last.
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// `out = factor·left·right`, or `out += factor·left·right`, by this thread alone; `out` has its rows one behind the other.
+pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mut [f32], add: bool) {
+    multiply(left, right, factor, out, add, Parallelism::None);
+}
+
+/// As [`product`], by all threads where it is large: in pieces of rows, of terms where there are many for little output (such
+/// as a weight's gradient), or of whatever `gemm` chooses. How sums are split does not depend on the number of threads, which
+/// therefore changes nothing.
+#[allow(unsafe_code, reason = "see `packed_product`")]
+pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
+    assert_eq!(left.columns, right.rows);
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
+    if let Some(kernel) = packs(left, right) {
+        let begin = if add { Start::Output } else { Start::Zero };
+        // SAFETY: `out` holds values, and nothing but values is written.
+        return unsafe { packed_product(kernel, left, right, kernel::maybe(out), begin, None) };
+    }
+    if multiplications(left, right) < PARALLEL {
+        return product(left, right, 1.0, out, add);
+    }
+    if left.columns >= 2 * TERMS && out.len() <= NARROW {
+        return deep_product(left, right, out, add);
+    }
+    if left.rows < 4 * ROWS {
+        return multiply(left, right, 1.0, out, add, Parallelism::Rayon(0));
+    }
+    out.par_chunks_mut(ROWS * right.columns)
+        .enumerate()
+        .for_each(|(i, out)| {
+            let rows = i * ROWS..i * ROWS + out.len() / right.columns;
+            product(left.rows(rows), right, 1.0, out, add);
+        });
+}
+
+/// A product in pieces of its terms, which are added up in their order.
+fn deep_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
+    let depth = left.columns;
+    let terms = depth.div_ceil((depth / TERMS).min(PIECES));
+    let pieces: Vec<Vec<f32>> = (0..depth.div_ceil(terms))
+        .into_par_iter()
+        .map(|i| {
+            let terms = i * terms..depth.min((i + 1) * terms);
+            let mut piece = vec![0.0; out.len()];
+            product(
+                left.columns(terms.clone()),
+                right.rows(terms),
+                1.0,
+                &mut piece,
+                false,
+            );
+            piece
+        })
+        .collect();
+    if !add {
+        out.fill(0.0);
+    }
+    for piece in &pieces {
+        out.iter_mut().zip(piece).for_each(|(out, sum)| *out += sum);
+    }
+}
+
+/// What is done to the elements of a product while they are near.
+pub(super) type Then = fn(&mut [f32]);
+
+/// `then(bias + left·right)` as a tensor, by all threads where it is large.
+#[allow(
+    unsafe_code,
+    reason = "memory that was just allocated is written once, not twice"
+)]
+pub(super) fn fresh_product(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    bias: Option<&[f32]>,
+    then: Option<Then>,
+) -> FlexTensor {
+    let dims = [left.rows, right.columns];
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns));
+    if let Some(kernel) = packs(left, right) {
+        let count = left.rows * right.columns;
+        let mut values = Vec::with_capacity(count);
+        let begin = bias.map_or(Start::Zero, Start::Row);
+        // SAFETY: there is room for so many, and a product that begins with anything but its output writes each.
+        unsafe {
+            packed_product(
+                kernel,
+                left,
+                right,
+                &mut values.spare_capacity_mut()[..count],
+                begin,
+                then,
+            );
+            values.set_len(count);
+        }
+        return FlexTensor::from_data(TensorData::new(values, dims));
+    }
+    let mut out = match bias {
+        Some(bias) => of_rows(dims, right.columns, |_| bias),
+        None => zeros(dims),
+    };
+    let values = out.storage_mut();
+    shared_product(left, right, values, bias.is_some());
+    if let Some(then) = then {
+        values.par_chunks_mut(CHUNK).for_each(then);
+    }
+    out
+}
+
+/// The kernel, if a product is to be its.
+fn packs(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
+    let suits = left.column_stride == 1 && left.rows >= FEW && multiplications(left, right) >= SMALL;
+    Kernel::best().filter(|_| suits)
+}
+
+fn multiplications(left: Matrix<'_>, right: Matrix<'_>) -> usize {
+    left.rows
+        .saturating_mul(left.columns)
+        .saturating_mul(right.columns)
+}
+
+/// A product by the kernel.
+///
+/// # Safety
+/// With [`Start::Output`], `out` holds values.
+#[allow(unsafe_code, reason = "see `kernel::multiply`")]
+unsafe fn packed_product(
+    kernel: &'static Kernel,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: &mut [MaybeUninit<f32>],
+    begin: Start<'_>,
+    then: Option<Then>,
+) {
+    assert!(right.fits());
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
+    let shared = multiplications(left, right) >= PARALLEL;
+    let out = Output::new(out, right.columns);
+    // SAFETY: the caller's, and `out` is borrowed here alone.
+    unsafe {
+        if left.rows <= LOW {
+            low_product(kernel, left, right, out, begin, then, shared);
+        } else {
+            high_product(kernel, left, right, out, begin, then, shared);
+        }
+    }
+}
+
+/// A product of few rows: some columns of the right matrix are packed and multiplied at once, while they are near.
+///
+/// # Safety
+/// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
+#[allow(unsafe_code, reason = "see `kernel::multiply`")]
+unsafe fn low_product(
+    kernel: &'static Kernel,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: Output<'_>,
+    begin: Start<'_>,
+    then: Option<Then>,
+    shared: bool,
+) {
+    let depth = blocks(right.rows).next().map_or(1, |terms| terms.len());
+    // Some for each thread, so that none waits for long.
+    let threads = if shared { rayon::current_num_threads() } else { 1 };
+    let share = right.columns.div_ceil(4 * threads);
+    let step = share.min(GROUP / depth).max(1).next_multiple_of(kernel.width);
+    let part = |i: usize| {
+        let columns = i * step..right.columns.min((i + 1) * step);
+        let out = out.columns(columns.clone());
+        let mut buffer = BUFFER.take();
+        for terms in blocks(right.rows) {
+            let begin = if terms.start > 0 {
+                Start::Output
+            } else {
+                begin.columns(columns.clone())
+            };
+            let some = right.rows(terms.clone()).columns(columns.clone());
+            let panels = Panels::pack(kernel, some, 1.0, buffer, false);
+            // SAFETY: only this part writes these columns; the first terms give them values, if the caller does not.
+            unsafe { kernel::multiply(left.columns(terms), &panels, out, begin) };
+            buffer = panels.into_buffer();
+        }
+        BUFFER.set(buffer);
+        // SAFETY: the same, and now all of them hold values.
+        unsafe { follow(out, then) };
+    };
+    let parts = right.columns.div_ceil(step);
+    if shared {
+        (0..parts).into_par_iter().for_each(part);
+    } else {
+        (0..parts).for_each(part);
+    }
+}
+
+/// A product of many rows: the right matrix is packed once for all pieces of them, some columns at a time.
+///
+/// # Safety
+/// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
+#[allow(unsafe_code, reason = "see `kernel::multiply`")]
+unsafe fn high_product(
+    kernel: &'static Kernel,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: Output<'_>,
+    begin: Start<'_>,
+    then: Option<Then>,
+    shared: bool,
+) {
+    let step = (PACKED / right.rows).max(1).next_multiple_of(kernel.width);
+    // Some pieces for each thread, so that none waits for long; but of rows enough for the panels that are fetched.
+    let threads = rayon::current_num_threads();
+    let pieces = threads * (left.rows / (threads * PIECE)).clamp(1, 4);
+    let rows = left
+        .rows
+        .div_ceil(pieces)
+        .min(2 * PIECE)
+        .next_multiple_of(kernel.height);
+    let mut buffer = BUFFER.take();
+    for first in (0..right.columns).step_by(step) {
+        let columns = first..right.columns.min(first + step);
+        let panels = Panels::pack(kernel, right.columns(columns.clone()), 1.0, buffer, shared);
+        let piece = |i: usize| {
+            let rows = i * rows..left.rows.min((i + 1) * rows);
+            let out = out.rows(rows.clone()).columns(columns.clone());
+            // SAFETY: only this piece writes these rows; they hold values behind the product.
+            unsafe {
+                kernel::multiply(left.rows(rows), &panels, out, begin.columns(columns.clone()));
+                follow(out, then);
+            }
+        };
+        let pieces = left.rows.div_ceil(rows);
+        if shared {
+            (0..pieces).into_par_iter().for_each(piece);
+        } else {
+            (0..pieces).for_each(piece);
+        }
+        buffer = panels.into_buffer();
+    }
+    BUFFER.set(buffer);
+}
+
+/// Does what is to be done to an output's values.
+///
+/// # Safety
+/// It holds values, and nothing else uses it meanwhile.
+#[allow(unsafe_code, reason = "see `kernel::multiply`")]
+unsafe fn follow(out: Output<'_>, then: Option<Then>) {
+    let Some(then) = then else { return };
+    for row in 0..out.rows {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = out.row(row);
+            then(std::slice::from_raw_parts_mut(row.as_mut_ptr().cast(), row.len()));
+        }
+    }
+}
+
+/// The right side of several products: `factor·matrix`.
+pub(super) enum Right<'a> {
+    Plain(Matrix<'a>, f32),
+    Packed(Panels),
+}
+
+impl<'a> Right<'a> {
+    /// `packed` where many rows in all come from the left, each with its elements one behind the other.
+    pub fn new(matrix: Matrix<'a>, factor: f32, packed: bool) -> Self {
+        match Kernel::best().filter(|_| packed) {
+            Some(kernel) => {
+                assert!(matrix.fits());
+                Self::Packed(Panels::pack(kernel, matrix, factor, Vec::new(), false))
+            }
+            None => Self::Plain(matrix, factor),
+        }
+    }
+
+    /// `out = left·self`, or `out += left·self`, by this thread alone.
+    pub fn multiply(&self, left: Matrix<'_>, out: &mut [f32], add: bool) {
+        match self {
+            Self::Plain(right, factor) => product(left, *right, *factor, out, add),
+            Self::Packed(panels) => kernel::multiply_into(left, panels, out, add),
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "gemm takes pointers; what they reach is checked")]
+fn multiply(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    factor: f32,
+    out: &mut [f32],
+    add: bool,
+    parallelism: Parallelism,
+) {
+    assert_eq!(left.columns, right.rows);
+    assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
+    assert!(left.fits() && right.fits());
+    // SAFETY: both inputs lie in their storages and the output is as long as the product, as asserted above; the output
+    // is borrowed exclusively, so it overlaps neither.
+    unsafe {
+        gemm::gemm(
+            left.rows,
+            right.columns,
+            left.columns,
+            out.as_mut_ptr(),
+            1,
+            right.columns as isize,
+            add,
+            left.storage.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right.storage.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            1.0,
+            factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers between -1 and 1 that follow no simple pattern.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .take(count)
+        .collect()
+    }
+
+    #[test]
+    fn products_of_all_sizes_and_orders_are_sums_of_products() {
+        let sizes = [
+            [1, 1, 1],
+            [16, 64, 256],
+            [17, 300, 65],
+            [23, 257, 71],
+            [96, 512, 40],
+            [97, 513, 17],
+            [205, 33, 129],
+            [1100, 70, 96],
+            [2000, 24, 24],
+            [40, 3000, 1500],
+            [700, 24, 500],
+            [48, 1024, 160],
+            [70, 20_001, 33],
+        ];
+        for [rows, depth, columns] in sizes {
+            let (a, b, start) = (
+                numbers(rows * depth, 1),
+                numbers(depth * columns, 2),
+                numbers(rows * columns, 3),
+            );
+            // Terms up to 1: the sum grows with the root of their number, and so does what its last bit is worth.
+            let rounding = 1e-6 * (depth as f64).sqrt().max(1.0);
+            for (across, add) in [(false, false), (true, false), (false, true), (true, true)] {
+                let of = |values, rows, columns| {
+                    if across {
+                        Matrix::dense(values, columns, rows).transposed()
+                    } else {
+                        Matrix::dense(values, rows, columns)
+                    }
+                };
+                let (left, right) = (of(&a[..], rows, depth), of(&b[..], depth, columns));
+                let mut out = start.clone();
+                shared_product(left, right, &mut out, add);
+                let mut alone = start.clone();
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(1)
+                    .build()
+                    .unwrap()
+                    .install(|| shared_product(left, right, &mut alone, add));
+                assert_eq!(out, alone, "threads change {rows}·{depth}·{columns}");
+                for (i, found) in out.iter().enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let terms = (0..depth).map(|k| {
+                        let at = |matrix: Matrix<'_>, row, column| {
+                            f64::from(matrix.storage[row * matrix.row_stride + column * matrix.column_stride])
+                        };
+                        at(left, row, k) * at(right, k, column)
+                    });
+                    let expected = terms.sum::<f64>() + if add { f64::from(start[i]) } else { 0.0 };
+                    assert!(
+                        (f64::from(*found) - expected).abs() < rounding,
+                        "{rows}·{depth}·{columns}, across {across}, add {add}, [{row}, {column}]: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

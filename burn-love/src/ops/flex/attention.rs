@@ -166,10 +166,16 @@ fn forward(inputs: &[FlexTensor; 3], mask: Option<&Ignored>) -> Attended {
                 .for_each(|(tile, (out, moments))| {
                     let start = tile * QUERIES;
                     let rows = start..start + out.len() / row;
-                    for (h, tiles) in tiles.chunks_exact(key_tiles).enumerate() {
-                        let query = Matrix::head(query, b, h).rows(rows.clone());
-                        let masked = mask.map(|mask| (mask, b));
-                        let (attended, found) = attend(query, tiles, values, masked, start);
+                    // A few queries, too, are work for several threads.
+                    let attended: Vec<_> = tiles
+                        .par_chunks_exact(key_tiles)
+                        .enumerate()
+                        .map(|(h, tiles)| {
+                            let query = Matrix::head(query, b, h).rows(rows.clone());
+                            attend(query, tiles, values, mask.map(|mask| (mask, b)), start)
+                        })
+                        .collect();
+                    for (h, (attended, found)) in attended.into_iter().enumerate() {
                         for (i, (attended, found)) in attended.chunks_exact(values).zip(found).enumerate() {
                             let place = i * row + h * values;
                             out[place..place + values].copy_from_slice(attended);

@@ -298,7 +298,7 @@ pub(super) fn each_channel(x: &FlexTensor, weight: &FlexTensor, bias: &[f32], si
 }
 
 /// Adds what one line of a map says to a line of the output.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn add_line(line: &[f32], taps: &[f32], channels: usize, sizes: Sizes, out: &mut [f32]) {
     let width = line.len() / channels;
     for (column, out) in out.chunks_exact_mut(channels).enumerate() {

@@ -215,7 +215,7 @@ fn each_weight_gradient(x: FlexTensor, grad: &FlexTensor, dims: [usize; 4], size
 }
 
 /// Adds what one line of a map and the gradients of a line of the output say to a row of the kernel.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn add_taps(line: &[f32], grad: &[f32], channels: usize, sizes: Sizes, taps: &mut [f32]) {
     let width = line.len() / channels;
     for (column, grad) in grad.chunks_exact(channels).enumerate() {

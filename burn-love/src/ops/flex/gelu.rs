@@ -71,14 +71,14 @@ fn backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
     out
 }
 
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 pub(super) fn gelu_in_place(x: &mut [f32]) {
     for x in x {
         *x *= normal(*x).0;
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn gelu_gradient(x: &[f32], grad: &[f32], out: &mut [f32]) {
     const INV_SQRT_2PI: f32 = 0.398_942_3;
     for ((x, grad), out) in x.iter().zip(grad).zip(out) {

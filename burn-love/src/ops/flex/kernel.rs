@@ -15,7 +15,7 @@ pub(super) use panels::{Panels, blocks};
 
 /// Elements of panels that rows meet one behind the other before the next rows do: they stay in the second cache, and parts of
 /// an output's row are written in a row.
-pub(super) const GROUP: usize = 96 * 1024;
+const GROUP: usize = 96 * 1024;
 /// The most sums in a tile.
 const SUMS: usize = 8 * 48;
 
@@ -31,7 +31,7 @@ pub(super) struct Kernel {
     /// What computes so many rows of so many vectors.
     sums: fn(usize, usize) -> Sums,
     /// Packs a few panels of `factor·right`.
-    pack: fn(Matrix<'_>, f32, &mut [f32]),
+    pack: unsafe fn(Matrix<'_>, f32, &mut [f32]),
 }
 
 /// Depth; the left side and the stride of its rows; the right side, packed; the output and the stride of its rows; what the

@@ -135,7 +135,7 @@ impl Backward<Flex, 3> for Norm {
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn normalise(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32], moments: &mut [[f32; 2]]) {
     let width = weight.len();
     for ((x, y), moments) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(moments) {
@@ -149,7 +149,7 @@ fn normalise(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn input_gradient(x: &[f32], grad: &[f32], weight: &[f32], moments: &[[f32; 2]], dx: &mut [f32]) {
     let width = weight.len();
     let rows = x
@@ -166,7 +166,7 @@ fn input_gradient(x: &[f32], grad: &[f32], weight: &[f32], moments: &[[f32; 2]],
 }
 
 /// Gradients of weight and of bias over a few rows, one behind the other.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn parameter_gradients(x: &[f32], grad: &[f32], moments: &[[f32; 2]], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0; 2 * width];
     let (weight, bias) = sums.split_at_mut(width);

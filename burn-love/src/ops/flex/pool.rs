@@ -69,7 +69,7 @@ fn in_cell([row, column]: [usize; 2], cell: usize, stride: usize) -> [usize; 2] 
 }
 
 /// The larger of two values each. What is not a number stays none.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn keep_larger(most: &mut [f32], values: &[f32]) {
     for (most, x) in most.iter_mut().zip(values) {
         *most = if (*x > *most) | x.is_nan() { *x } else { *most };
@@ -124,7 +124,7 @@ fn gradient(x: &FlexTensor, grad: &[f32], stride: usize) -> FlexTensor {
 }
 
 /// As [`keep_larger`], with the places of the values that are kept.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn keep_larger_and_place(most: &mut [f32], place: &mut [u32], values: &[f32], cell: u32) {
     for ((most, place), x) in most.iter_mut().zip(place).zip(values) {
         let larger = (*x > *most) | x.is_nan();

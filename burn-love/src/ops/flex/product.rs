@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     CHUNK,
-    kernel::{self, GROUP, Kernel, Output, Panels, Start, blocks},
+    kernel::{self, Kernel, Output, Panels, Start, blocks},
     matrix::Matrix,
     of_rows, zeros,
 };
@@ -24,8 +24,11 @@ const ROWS: usize = 256;
 const FEW: usize = 16;
 /// Rows up to which the left matrix stays near while columns of the right one come and go.
 const LOW: usize = 512;
-/// Rows of a piece of a product with a packed right matrix: enough for the panels that are fetched.
-const PIECE: usize = 96;
+const SPLIT: usize = 2;
+/// Elements of the right matrix that are packed and multiplied at once where rows are few.
+const WIDE: usize = 512 * 1024;
+/// Elements of a piece of rows, as deep as a block of terms, that stays in the second cache while all columns come and go.
+const PIECE: usize = 192 * 1024;
 
 /// Multiplications from which it pays to pack.
 const SMALL: usize = 64 * 64 * 64;
@@ -206,10 +209,10 @@ unsafe fn low_product(
     shared: bool,
 ) {
     let depth = blocks(right.rows).next().map_or(1, |terms| terms.len());
-    // Some for each thread, so that none waits for long.
+    // Two for each thread, so that none waits for long; but wide ones: memory is fast where it is read in long rows.
     let threads = if shared { rayon::current_num_threads() } else { 1 };
-    let share = right.columns.div_ceil(4 * threads);
-    let step = share.min(GROUP / depth).max(1).next_multiple_of(kernel.width);
+    let share = right.columns.div_ceil(SPLIT * threads);
+    let step = share.min(WIDE / depth).max(1).next_multiple_of(kernel.width);
     let part = |i: usize| {
         let columns = i * step..right.columns.min((i + 1) * step);
         let out = out.columns(columns.clone());

@@ -43,7 +43,7 @@ pub(in super::super) fn rotate_pairs<B: Backend>(
     Ok(same_type(cast(wrap::<Flex, 4>(y))))
 }
 
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn turn(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
     let tables = cos.chunks_exact(2).zip(sin.chunks_exact(2));
     for ((out, x), (cos, sin)) in out.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(tables) {

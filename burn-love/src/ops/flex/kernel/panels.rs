@@ -42,6 +42,7 @@ pub(in super::super) struct Panels {
 
 impl Panels {
     /// Packs `factor·right` into `buffer`, whose content is dropped; by all threads if `shared`.
+    #[allow(unsafe_code, reason = "vectors of the processor")]
     pub fn pack(
         kernel: &'static Kernel,
         right: Matrix<'_>,
@@ -59,11 +60,14 @@ impl Panels {
         let panels = buffer[skipped..skipped + size].chunks_mut(depth(right.rows) * width);
         for (rows, values) in blocks(right.rows).zip(panels) {
             let rows = right.rows(rows);
+            // One thread alone takes whole rows.
+            let together = if shared { TOGETHER } else { width };
             let pack = |(i, panels): (usize, &mut [f32])| {
-                let columns = i * TOGETHER..right.columns.min((i + 1) * TOGETHER);
-                (kernel.pack)(rows.columns(columns), factor, panels);
+                let columns = i * together..right.columns.min((i + 1) * together);
+                // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
+                unsafe { (kernel.pack)(rows.columns(columns), factor, panels) };
             };
-            let some = rows.rows * TOGETHER;
+            let some = rows.rows * together;
             if shared {
                 values.par_chunks_mut(some).enumerate().for_each(pack);
             } else {
@@ -97,7 +101,8 @@ impl Panels {
     }
 }
 
-/// `factor·right`, a few panels of `WIDTH` columns.
+/// `factor·right`, a few panels of `WIDTH` columns; compiled anew for each kernel.
+#[inline(always)]
 pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
     let size = right.rows * WIDTH;
     let columns = |panel: usize| panel * WIDTH..right.columns.min((panel + 1) * WIDTH);

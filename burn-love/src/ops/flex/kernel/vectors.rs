@@ -3,12 +3,16 @@
 #![allow(unsafe_code, reason = "vectors of the processor")]
 
 use super::{
+    super::matrix::Matrix,
     Kernel, SUMS, Sums,
     panels::{TOGETHER, pack},
 };
 
 pub(super) use avx2::KERNEL as AVX2;
 pub(super) use avx512::KERNEL as AVX512;
+
+/// Rows of a panel that are fetched from the second cache before they are needed.
+const AHEAD: usize = 8;
 
 /// A kernel: rows of vectors of so many lanes, with some features of the processor.
 macro_rules! kernel {
@@ -32,9 +36,14 @@ macro_rules! kernel {
                 width: WIDTH,
                 lanes: LANES,
                 sums: choose,
-                pack: pack::<WIDTH>,
+                pack: pack_here,
             };
             const _: () = assert!(HEIGHT * WIDTH <= SUMS && TOGETHER.is_multiple_of(WIDTH));
+
+            #[target_feature(enable = $features)]
+            fn pack_here(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
+                pack::<WIDTH>(right, factor, panels);
+            }
 
             fn choose(rows: usize, vectors: usize) -> Sums {
                 choose!(rows, vectors, $heights, $counts)
@@ -71,7 +80,9 @@ macro_rules! kernel {
                 let mut term = |step: usize| unsafe {
                     let mut row = [$zero(); V];
                     for (i, row) in row.iter_mut().enumerate() {
-                        *row = $load(right.add(step * WIDTH + LANES * i));
+                        let right = right.add(step * WIDTH + LANES * i);
+                        _mm_prefetch::<_MM_HINT_T0>(right.wrapping_add(AHEAD * WIDTH).cast());
+                        *row = $load(right);
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {
                         let left = bases[i / REACH].add(i % REACH * left_stride + step);

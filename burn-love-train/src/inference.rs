@@ -102,7 +102,7 @@ fn upload<B: Backend>(pixels: Vec<f32>, side: usize, device: &B::Device) -> Tens
 }
 
 /// Pixels of several frames, `[N, 3, side, side]`.
-fn prepare(frames: &[RgbImage], pixels: impl Fn(&RgbImage) -> Vec<f32> + Sync + Send) -> Vec<f32> {
+fn prepare<F: Sync>(frames: &[F], pixels: impl Fn(&F) -> Vec<f32> + Sync + Send) -> Vec<f32> {
     let prepared: Vec<Vec<f32>> = frames.par_iter().map(pixels).collect();
     prepared.concat()
 }
@@ -111,12 +111,12 @@ fn prepare(frames: &[RgbImage], pixels: impl Fn(&RgbImage) -> Vec<f32> + Sync + 
 pub(crate) fn see<B: Backend>(
     vision: &impl VisionEncoder<B>,
     preparer: &Preparer,
-    frames: &[RgbImage],
+    frames: &[&RgbImage],
     device: &B::Device,
 ) -> Seen<B> {
     let pixels = |some: Range<usize>| {
         prepare(&frames[some], |frame| {
-            preparer.vit_pixels(std::slice::from_ref(frame))
+            preparer.vit_pixels(std::slice::from_ref(*frame))
         })
     };
     see_pixels(vision, preparer.vit_size(), frames.len(), pixels, device)

@@ -140,11 +140,11 @@ fn config_of(args: &TrainArgs) -> Result<Config, CliError> {
 
 /// `--dry-run`: what would be done as comments, above the resolved config.
 fn describe(config: &Config, data: &RefAvs, skip: &[usize], device: &Device) -> Result<(), CliError> {
-    let learnt = data.rows().iter().enumerate().filter(|(index, row)| {
-        let wanted = config.data.include_null || !row.is_null();
-        row.split == Split::Train && wanted && !skip.contains(index)
-    });
-    let rows: Vec<_> = learnt.map(|(_, row)| row).collect();
+    let all = data.rows().iter().enumerate();
+    let learnt = all.filter(|(index, row)| row.split == Split::Train && !skip.contains(index));
+    let rows: Vec<_> = learnt
+        .flat_map(|(_, row)| std::iter::repeat_n(row, config.data.times(row)))
+        .collect();
     let Some(first) = rows.first() else {
         let path = data.root().into();
         let split = Split::Train;

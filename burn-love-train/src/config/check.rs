@@ -129,6 +129,11 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
             "expected train.muted_nulls and train.swapped_nulls ≥ 0 and their sum ≤ 1, found {muted} and {swapped}"
         ));
     }
+    if config.data.null_repeats == 0 {
+        return Err(
+            "expected data.null_repeats ≥ 1, found 0: data.include_null = false leaves nulls out".to_owned(),
+        );
+    }
     let epsilon = model.encoders.vision.epsilon;
     if !(epsilon > 0.0 && epsilon < 1.0) {
         return Err(format!(

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 pub use presets::{PRESETS, Preset, nano_scale};
 pub use resolve::{ConfigError, Source, differing_keys, resolve, write_config};
 
-use crate::training::{StepValues, WarmupType};
+use crate::{
+    data::Row,
+    training::{StepValues, WarmupType},
+};
 
 /// Version of the config's keys; a file of another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -216,6 +219,24 @@ impl PartScales {
 pub struct DataConfig {
     /// Whether rows that name nothing are trained on.
     pub include_null: bool,
+    /// How often each of them comes in an epoch; the paper's come once.
+    #[serde(default = "once")]
+    pub null_repeats: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+impl DataConfig {
+    /// How often a row comes in an epoch of training.
+    pub fn times(&self, row: &Row) -> usize {
+        match (row.is_null(), self.include_null) {
+            (false, _) => 1,
+            (true, true) => self.null_repeats,
+            (true, false) => 0,
+        }
+    }
 }
 
 /// How predictions are judged.
@@ -262,7 +283,10 @@ impl Config {
                 trainable: Trainable::ALL,
                 ..TrainConfig::paper()
             },
-            data: DataConfig { include_null: true },
+            data: DataConfig {
+                include_null: true,
+                null_repeats: 1,
+            },
             eval: EvalConfig {
                 threshold: 0.4,
                 null_threshold: 0.5,

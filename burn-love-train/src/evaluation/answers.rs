@@ -78,7 +78,12 @@ impl<B: Backend> Asker<'_, B> {
         let files = || files.contents();
         let slot = features.and_then(|features| features.sight(files()));
         let mut seen = recall(slot.as_ref(), device, || {
-            see(&encoders.vision, preparer, frames, device)
+            see(
+                &encoders.vision,
+                preparer,
+                &frames.iter().collect::<Vec<_>>(),
+                device,
+            )
         });
         if self.options.drop == Some(Modality::Vision) {
             seen = seen.blind();

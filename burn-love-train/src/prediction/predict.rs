@@ -122,8 +122,19 @@ pub fn predict<B: Backend>(
     let prepared = start.elapsed();
 
     let encoders = &model.encoders;
-    let seen = see(&encoders.vision, &preparer, frames, device);
-    let heard = hear(&encoders.audio, &sound, device);
+    // What is not fused need not be encoded.
+    let fusion = &config.model.fusion;
+    let fused: Vec<&RgbImage> = fusion
+        .fused(frames.len())
+        .into_iter()
+        .map(|i| &frames[i])
+        .collect();
+    let seen = see(&encoders.vision, &preparer, &fused, device);
+    let heard = hear(
+        &encoders.audio,
+        &sound.chosen(&fusion.fused(sound.examples)),
+        device,
+    );
     let question = Question {
         heard: &heard,
         tokens: &tokens,

@@ -259,13 +259,15 @@ impl TrainRun {
         };
         let rows = |split, shuffle: Option<u64>| {
             let all = self.data.rows().iter().enumerate();
-            let kept = all.filter(|(index, row)| {
-                let wanted = config.data.include_null || !row.is_null();
-                row.split == split && wanted && !self.skip.contains(index)
+            let kept = all.filter(|(index, row)| row.split == split && !self.skip.contains(index));
+            let repeated = kept.flat_map(|(_, row)| {
+                let times = config.data.times(row);
+                // Validation counts each row once.
+                std::iter::repeat_n(row, if shuffle.is_some() { times } else { times.min(1) })
             });
             Rows {
                 data: self.data.clone(),
-                rows: kept.map(|(_, row)| row.clone()).collect(),
+                rows: repeated.cloned().collect(),
                 preparer: preparer.clone(),
                 batch_size: config.train.batch_size,
                 shown: match shuffle {

@@ -60,11 +60,25 @@ pub struct FusionConfig {
     pub history: History,
     /// Whether audio features know their second.
     pub audio_positions: AudioPositions,
+    /// The most frames of a clip that are fused, and as many audio features: the first one and others at even distances;
+    /// 0 for all. Each frame meets all audio features and all frames before it, so without a limit the cost of a long
+    /// video would grow with the square of its length and more. The paper's clips have ten.
+    #[serde(default = "FusionConfig::max_frames")]
+    pub max_frames: usize,
 }
 
 impl FusionConfig {
     /// Examples that learned audio positions can tell apart.
     pub const MAX_AUDIO: usize = 64;
+
+    fn max_frames() -> usize {
+        Self::MAX_AUDIO
+    }
+
+    /// Which frames of a clip, or features of its sound, are fused.
+    pub fn fused(&self, count: usize) -> Vec<usize> {
+        fused(self.max_frames, count)
+    }
 
     /// The paper's fusion.
     pub fn paper() -> Self {
@@ -81,6 +95,7 @@ impl FusionConfig {
             accumulation: true,
             history: History::Previous,
             audio_positions: AudioPositions::None,
+            max_frames: Self::max_frames(),
         }
     }
 
@@ -94,6 +109,14 @@ impl FusionConfig {
             ..Self::paper()
         }
     }
+}
+
+/// At most `limit` of `count`, at even distances from the first one on; all if there is no limit.
+pub(super) fn fused(limit: usize, count: usize) -> Vec<usize> {
+    if limit == 0 || count <= limit {
+        return (0..count).collect();
+    }
+    (0..limit).map(|i| i * count / limit).collect()
 }
 
 /// Widths of what the fusion takes and gives.

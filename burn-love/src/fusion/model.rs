@@ -8,6 +8,7 @@ use burn::{
 use super::{
     AudioPositions, FusionConfig, FusionInputWidths, FusionTransformer, History, Projection,
     ProjectionConfig, Strategy,
+    config::fused,
     token_propagation::{Fused, ProjectedTokens, propagate},
 };
 
@@ -56,6 +57,31 @@ pub struct Fusion<B: Backend> {
     accumulate: bool,
     inclusive: bool,
     mean: bool,
+    max_frames: usize,
+}
+
+impl<B: Backend> FusionInput<B> {
+    /// What of a long clip is fused: see [`FusionConfig::max_frames`].
+    fn fused(mut self, limit: usize) -> Self {
+        let chosen = |count: usize| {
+            let chosen = fused(limit, count);
+            (chosen.len() < count).then(|| {
+                let chosen: Vec<i64> = chosen.into_iter().map(|i| i as i64).collect();
+                Tensor::<B, 1, Int>::from_data(chosen.as_slice(), &self.audio.device())
+            })
+        };
+        let [_, seconds, _] = self.audio.dims();
+        let [_, frames, _] = self.cls.dims();
+        let (seconds, frames) = (chosen(seconds), chosen(frames));
+        if let Some(seconds) = seconds {
+            self.audio = self.audio.select(1, seconds);
+        }
+        if let Some(frames) = frames {
+            self.patches = self.patches.select(1, frames.clone());
+            self.cls = self.cls.select(1, frames);
+        }
+        self
+    }
 }
 
 impl FusionConfig {
@@ -76,6 +102,7 @@ impl FusionConfig {
             accumulate: self.accumulation,
             inclusive: self.history == History::Inclusive,
             mean: self.strategy == Strategy::Mean,
+            max_frames: self.max_frames,
         }
     }
 }
@@ -87,7 +114,7 @@ impl<B: Backend> Fusion<B> {
     /// - output: `[B, 1, D_prompt]`: the first `[seg]`, or the mean token
     ///
     /// # Panics
-    /// If there is no frame; with learned audio positions, if there are more than 64 audio features.
+    /// If there is no frame; with learned audio positions, if more than 64 audio features are fused.
     pub fn forward(&self, input: FusionInput<B>) -> Tensor<B, 3> {
         self.prompt.forward(self.fuse(input).token)
     }
@@ -107,6 +134,7 @@ impl<B: Backend> Fusion<B> {
     }
 
     fn fuse(&self, input: FusionInput<B>) -> Fused<B> {
+        let input = input.fused(self.max_frames);
         let mut audio = self.audio.forward(input.audio);
         if let Some(positions) = &self.audio_positions {
             let [_, a, _] = audio.dims();
@@ -234,6 +262,38 @@ mod tests {
                     "variants {i} and {j} agree"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn of_a_long_clip_some_frames_are_fused() {
+        assert_eq!(FusionConfig::nano().fused(10), (0..10).collect::<Vec<_>>());
+        assert_eq!(fused(4, 10), [0, 2, 5, 7]);
+        assert_eq!(fused(0, 3), [0, 1, 2]);
+        for strategy in [Strategy::Learnable, Strategy::Mean] {
+            let all = FusionConfig {
+                strategy,
+                max_frames: 0,
+                ..config()
+            }
+            .init::<B>(&WIDTHS, &Default::default());
+            let some = FusionConfig {
+                strategy,
+                max_frames: 2,
+                ..config()
+            }
+            .init::<B>(&WIDTHS, &Default::default())
+            .load_record(all.clone().into_record());
+            let long = input(2, 5, 1);
+            let mut short = long.clone();
+            let at = |indices: [i64; 2]| Tensor::<B, 1, Int>::from_data(indices, &Default::default());
+            short.audio = long.audio.clone().select(1, at([0, 1]));
+            short.patches = long.patches.clone().select(1, at([0, 2]));
+            short.cls = long.cls.clone().select(1, at([0, 2]));
+            let chosen = some.forward(long.clone());
+            assert_eq!(distance(chosen.clone(), all.forward(short.clone())), 0.0);
+            assert!(distance(chosen, all.forward(long)) > 1e-5);
+            assert_eq!(distance(some.forward(short.clone()), all.forward(short)), 0.0);
         }
     }
 

@@ -32,6 +32,23 @@ pub struct LogMel {
     pub examples: usize,
 }
 
+impl LogMel {
+    /// Some of the examples.
+    ///
+    /// # Panics
+    /// If there is no such example.
+    pub fn chosen(&self, examples: &[usize]) -> Self {
+        const SIZE: usize = VggishConfig::FRAMES * VggishConfig::BANDS;
+        let values = examples
+            .iter()
+            .flat_map(|i| &self.values[i * SIZE..(i + 1) * SIZE]);
+        Self {
+            values: values.copied().collect(),
+            examples: examples.len(),
+        }
+    }
+}
+
 /// Samples that `examples` examples need.
 pub const fn samples_of(examples: usize) -> usize {
     match examples {

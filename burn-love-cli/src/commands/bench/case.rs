@@ -257,9 +257,10 @@ fn love_video<B: Backend>(config: &LoveConfig, frames: usize, device: &B::Device
     let mut model = config.init::<B>(device);
     model.sam2 = model.sam2.cache_constants();
     let (s, v) = (config.sam2.model.image_size, config.encoders.vision.image_size);
+    let fused = config.fusion.fused(frames).len();
     let clip = ClipInput {
-        log_mel: noise([1, frames, 96, 64], device),
-        vit_pixels: noise([1, frames, 3, v, v], device),
+        log_mel: noise([1, fused, 96, 64], device),
+        vit_pixels: noise([1, fused, 3, v, v], device),
         tokens: sentence(1, TOKENS, device),
     };
     let frame: Tensor<B, 4> = noise([1, 3, s, s], device);

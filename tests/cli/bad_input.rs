@@ -303,6 +303,7 @@ fn overwriting_waits_until_all_inputs_were_read() {
         ("train.batch_size=3", "train.batch_size"),
         ("train.seed=9", "train.seed"),
         ("data.include_null=false", "data.include_null"),
+        ("data.null_repeats=2", "data.null_repeats"),
         ("train.best=loss", "train.best"),
     ] {
         let ended = cli(&[

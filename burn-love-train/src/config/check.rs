@@ -2,7 +2,7 @@
 
 use burn_love::{
     encoders::VisionKind,
-    fusion::{History, Strategy},
+    fusion::{AudioPositions, FusionConfig, History, Strategy},
 };
 
 use super::Config;
@@ -170,6 +170,13 @@ fn contradictions(config: &Config) -> Result<(), String> {
         return Err(format!(
             "expected train.lambda_grounding = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame \
              alone, found {found}"
+        ));
+    }
+    let limit = FusionConfig::MAX_AUDIO;
+    if fusion.audio_positions == AudioPositions::Learned && !(1..=limit).contains(&fusion.max_frames) {
+        let found = fusion.max_frames;
+        return Err(format!(
+            "expected 1 ≤ fusion.max_frames ≤ {limit} beside fusion.audio_positions = learned, found {found}"
         ));
     }
     if fusion.strategy == Strategy::Mean && fusion.seg_tokens > 1 {

@@ -350,3 +350,28 @@ impl TrainConfig {
         (self.epochs * rows.div_ceil(self.batch_size)).div_ceil(self.accumulation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Split;
+
+    #[test]
+    fn nulls_come_as_often_as_they_are_asked_for() {
+        let row = |uid: &str| Row {
+            vid: "a".into(),
+            uid: uid.into(),
+            split: Split::Train,
+            fid: "1".into(),
+            expression: "the red star".into(),
+        };
+        let (plain, null) = (row("a_star_1"), row("null_a_star_1"));
+        for (include_null, null_repeats, times) in [(true, 1, 1), (true, 4, 4), (false, 4, 0)] {
+            let config = DataConfig {
+                include_null,
+                null_repeats,
+            };
+            assert_eq!([config.times(&plain), config.times(&null)], [1, times]);
+        }
+    }
+}

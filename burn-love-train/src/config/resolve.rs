@@ -460,6 +460,11 @@ mod tests {
                 &["encoders.vision=clip-nano", "train.lambda_grounding=1"],
                 "train.lambda_grounding",
             ),
+            (&["data.null_repeats=0"], "data.null_repeats"),
+            (
+                &["fusion.audio_positions=learned", "fusion.max_frames=65"],
+                "fusion.max_frames",
+            ),
             (
                 &[
                     "train.lambda_bce=0",

@@ -107,6 +107,7 @@ impl TrainPlan {
 fn fusion_values(model: &LoveConfig, frames: usize) -> usize {
     let (fusion, vision) = (&model.fusion, &model.encoders.vision);
     let patches = (vision.image_size / vision.patch_size).pow(2);
+    let frames = fusion.fused(frames).len();
     let shared = fusion.seg_tokens + frames + 2 + model.encoders.text.max_tokens;
     let (sequences, length) = match fusion.strategy {
         Strategy::Learnable if fusion.accumulation => (frames, shared + patches + frames),

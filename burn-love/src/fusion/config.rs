@@ -1,5 +1,6 @@
 //! Everything about the fusion that the paper fixes, varies in a table, or leaves open.
 
+use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How the frames become one prompt (Table 5).
@@ -28,7 +29,7 @@ pub enum History {
 pub enum AudioPositions {
     /// An unordered set, as in the paper.
     None,
-    /// A learned vector per example, for "first" and "last".
+    /// A learned vector per example, of those that are fused, for "first" and "last".
     Learned,
 }
 
@@ -80,6 +81,11 @@ impl FusionConfig {
         fused(self.max_frames, count)
     }
 
+    /// The same on a device, if not all of them are.
+    pub(crate) fn chosen<B: Backend>(&self, count: usize, device: &B::Device) -> Option<Tensor<B, 1, Int>> {
+        chosen(self.max_frames, count, device)
+    }
+
     /// The paper's fusion.
     pub fn paper() -> Self {
         Self {
@@ -117,6 +123,19 @@ pub(super) fn fused(limit: usize, count: usize) -> Vec<usize> {
         return (0..count).collect();
     }
     (0..limit).map(|i| i * count / limit).collect()
+}
+
+/// [`fused`] on a device, if not all of them are.
+pub(super) fn chosen<B: Backend>(
+    limit: usize,
+    count: usize,
+    device: &B::Device,
+) -> Option<Tensor<B, 1, Int>> {
+    let chosen = fused(limit, count);
+    (chosen.len() < count).then(|| {
+        let chosen: Vec<i64> = chosen.into_iter().map(|i| i as i64).collect();
+        Tensor::from_data(chosen.as_slice(), device)
+    })
 }
 
 /// Widths of what the fusion takes and gives.

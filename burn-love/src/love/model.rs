@@ -5,7 +5,7 @@ use burn::prelude::*;
 use super::{LoveConfig, LoveSession};
 use crate::{
     encoders::{AudioEncoder, TextEncoder, TextTower, TokenBatch, Vggish, VisionEncoder, VisionTower},
-    fusion::{Fusion, FusionInput},
+    fusion::{Fusion, FusionConfig, FusionInput},
     sam2::Sam2,
 };
 
@@ -68,6 +68,21 @@ pub struct ClipInput<B: Backend> {
     pub tokens: TokenBatch<B>,
 }
 
+impl<B: Backend> ClipInput<B> {
+    /// The frames and log-mel examples that the fusion takes of a long clip: see [`FusionConfig::max_frames`].
+    pub fn fused(mut self, fusion: &FusionConfig) -> Self {
+        let [_, examples, ..] = self.log_mel.dims();
+        let [_, frames, ..] = self.vit_pixels.dims();
+        if let Some(examples) = fusion.chosen(examples, &self.log_mel.device()) {
+            self.log_mel = self.log_mel.select(1, examples);
+        }
+        if let Some(frames) = fusion.chosen(frames, &self.vit_pixels.device()) {
+            self.vit_pixels = self.vit_pixels.select(1, frames);
+        }
+        self
+    }
+}
+
 /// What the encoders say of a batch of clips: the fusion's input.
 pub type ClipFeatures<B> = FusionInput<B>;
 
@@ -123,7 +138,8 @@ impl<B: Backend> Sam2Love<B> {
     /// # Shapes
     /// - output: `[B, 1, D]`
     pub fn prompt(&self, clip: ClipInput<B>) -> Tensor<B, 3> {
-        self.fusion.forward(self.encoders.encode(clip))
+        self.fusion
+            .forward(self.encoders.encode(clip.fused(&self.config.fusion)))
     }
 
     /// Begins to track what `prompt` (`[B, 1, D]`) names; frames are then given one by one.

@@ -193,6 +193,10 @@ mod tests {
             log_mel_rows(third, 1).values,
             whole.values[3 * 96 * 64..][..96 * 64]
         );
+        let chosen = whole.chosen(&[3, 9]);
+        assert_eq!(chosen.examples, 2);
+        assert_eq!(chosen.values[..96 * 64], whole.values[3 * 96 * 64..][..96 * 64]);
+        assert_eq!(chosen.values[96 * 64..], whole.values[nine..]);
     }
 
     #[test]

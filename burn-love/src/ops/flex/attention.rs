@@ -463,22 +463,24 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let (q, k, v) = (
-            random([2, 3, 300, 16]),
-            random([2, 3, 700, 16]),
-            random([2, 3, 700, 16]),
-        );
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            pool.install(|| {
-                attention(q.clone(), k.clone(), v.clone(), None)
-                    .unwrap()
-                    .into_data()
-            })
-        };
-        run(1).assert_eq(&run(3), true);
+        for [batch, heads, queries] in [[2, 3, 300], [1, 8, 9]] {
+            let (q, k, v) = (
+                random([batch, heads, queries, 16]),
+                random([batch, heads, 700, 16]),
+                random([batch, heads, 700, 16]),
+            );
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                pool.install(|| {
+                    attention(q.clone(), k.clone(), v.clone(), None)
+                        .unwrap()
+                        .into_data()
+                })
+            };
+            run(1).assert_eq(&run(3), true);
+        }
     }
 }

@@ -24,7 +24,8 @@ const ROWS: usize = 256;
 const FEW: usize = 16;
 /// Rows up to which the left matrix stays near while columns of the right one come and go.
 const LOW: usize = 512;
-const SPLIT: usize = 2;
+/// Parts of its columns, at least, that each thread has.
+const PARTS: usize = 2;
 /// Elements of the right matrix that are packed and multiplied at once where rows are few.
 const WIDE: usize = 512 * 1024;
 /// Elements of a piece of rows, as deep as a block of terms, that stays in the second cache while all columns come and go.
@@ -184,12 +185,13 @@ unsafe fn packed_product(
     assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
     let shared = multiplications(left, right) >= PARALLEL;
     let out = Output::new(out, right.columns);
+    let threads = if shared { rayon::current_num_threads() } else { 1 };
     // SAFETY: the caller's, and `out` is borrowed here alone.
     unsafe {
-        if left.rows <= LOW {
+        if left.rows <= LOW && right.columns >= 2 * PARTS * threads * kernel.width {
             low_product(kernel, left, right, out, begin, then, shared);
         } else {
-            high_product(kernel, left, right, out, begin, then, shared);
+            high_product(kernel, left, right, out, begin, then, shared, PACKED);
         }
     }
 }
@@ -208,11 +210,13 @@ unsafe fn low_product(
     then: Option<Then>,
     shared: bool,
 ) {
-    let depth = blocks(right.rows).next().map_or(1, |terms| terms.len());
-    // Two for each thread, so that none waits for long; but wide ones: memory is fast where it is read in long rows.
+    // Not more than it takes so that no thread waits for long: memory is fast where it is read in long rows.
     let threads = if shared { rayon::current_num_threads() } else { 1 };
-    let share = right.columns.div_ceil(SPLIT * threads);
-    let step = share.min(WIDE / depth).max(1).next_multiple_of(kernel.width);
+    let share = right.columns.div_ceil(PARTS * threads);
+    let step = share
+        .min(WIDE / depth(right))
+        .max(1)
+        .next_multiple_of(kernel.width);
     let part = |i: usize| {
         let columns = i * step..right.columns.min((i + 1) * step);
         let out = out.columns(columns.clone());
@@ -241,11 +245,13 @@ unsafe fn low_product(
     }
 }
 
-/// A product of many rows: the right matrix is packed once for all pieces of them, some columns at a time.
+/// A product of many rows: the right matrix is packed once for all pieces of them, at most about `packed` of its elements at a
+/// time.
 ///
 /// # Safety
 /// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
 #[allow(unsafe_code, reason = "see `kernel::multiply`")]
+#[allow(clippy::too_many_arguments, reason = "each is said once")]
 unsafe fn high_product(
     kernel: &'static Kernel,
     left: Matrix<'_>,
@@ -254,16 +260,13 @@ unsafe fn high_product(
     begin: Start<'_>,
     then: Option<Then>,
     shared: bool,
+    packed: usize,
 ) {
-    let step = (PACKED / right.rows).max(1).next_multiple_of(kernel.width);
-    // Some pieces for each thread, so that none waits for long; but of rows enough for the panels that are fetched.
+    let step = (packed / right.rows).max(1).next_multiple_of(kernel.width);
+    // As many for each thread, two at least, so that none waits for long.
     let threads = rayon::current_num_threads();
-    let pieces = threads * (left.rows / (threads * PIECE)).clamp(1, 4);
-    let rows = left
-        .rows
-        .div_ceil(pieces)
-        .min(2 * PIECE)
-        .next_multiple_of(kernel.height);
+    let pieces = threads * (left.rows * depth(right)).div_ceil(PIECE * threads).max(2);
+    let rows = left.rows.div_ceil(pieces).next_multiple_of(kernel.height);
     let mut buffer = BUFFER.take();
     for first in (0..right.columns).step_by(step) {
         let columns = first..right.columns.min(first + step);
@@ -286,6 +289,11 @@ unsafe fn high_product(
         buffer = panels.into_buffer();
     }
     BUFFER.set(buffer);
+}
+
+/// Terms of a block of them.
+fn depth(right: Matrix<'_>) -> usize {
+    blocks(right.rows).next().map_or(1, |terms| terms.len())
 }
 
 /// Does what is to be done to an output's values.
@@ -385,6 +393,42 @@ mod tests {
         })
         .take(count)
         .collect()
+    }
+
+    #[test]
+    #[allow(unsafe_code, reason = "see `high_product`")]
+    #[allow(clippy::print_stderr, reason = "a test that skips itself says so")]
+    fn columns_in_several_passes_give_the_same() {
+        let Some(kernel) = Kernel::best() else {
+            eprintln!("skipped: this processor has no kernel");
+            return;
+        };
+        let (a, b, bias) = (numbers(600 * 530, 1), numbers(530 * 200, 2), numbers(200, 3));
+        let (left, right) = (Matrix::dense(&a, 600, 530), Matrix::dense(&b, 530, 200));
+        let then: Then = |row| row.iter_mut().for_each(|x| *x = 2.0 * *x + 1.0);
+        let in_passes = |packed: usize| {
+            let mut out = vec![f32::NAN; 600 * 200];
+            // SAFETY: `out` is borrowed here alone.
+            unsafe {
+                let out = Output::new(kernel::maybe(&mut out), 200);
+                high_product(
+                    kernel,
+                    left,
+                    right,
+                    out,
+                    Start::Row(&bias),
+                    Some(then),
+                    true,
+                    packed,
+                );
+            }
+            out
+        };
+        let at_once = in_passes(PACKED);
+        assert_eq!(at_once, in_passes(1));
+        assert_eq!(at_once, in_passes(100 * 530));
+        let whole = fresh_product(left, right, Some(&bias), Some(then));
+        assert_eq!(at_once, whole.storage::<f32>());
     }
 
     #[test]

@@ -10,10 +10,11 @@ use super::{super::matrix::Matrix, Kernel};
 /// kernel.
 pub(super) const TOGETHER: usize = 96;
 /// Rows that are fetched before they are packed: large weights lie in memory, each row in another page.
+#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 8;
 /// The most terms that are summed in registers.
 const DEPTH: usize = 512;
-/// Elements in a line of the cache.
+/// Elements in a line of the cache: a vector of AVX-512 that begins with one is fetched at once.
 const LINE: usize = 16;
 
 /// The terms of a product, in blocks that are summed in registers.
@@ -102,6 +103,7 @@ impl Panels {
 }
 
 /// `factor·right`, a few panels of `WIDTH` columns; compiled anew for each kernel.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &mut [f32]) {
     let size = right.rows * WIDTH;
@@ -154,6 +156,3 @@ fn fetch(matrix: Matrix<'_>, row: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(column).cast()) };
     }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn fetch(_: Matrix<'_>, _: usize) {}

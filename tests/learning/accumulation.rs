@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::{
     backend::Autodiff,
     data::dataloader::DataLoader,
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::{GradientsAccumulator, GradientsParams, Optimizer, SgdConfig},
     prelude::*,
     tensor::backend::AutodiffBackend,
@@ -44,10 +44,33 @@ fn window(learner: &LoveLearner<B>, rows: Rows) -> (GradientsParams, f64, f64) {
     (grads, norm, loss / count as f64)
 }
 
-/// Collects the largest difference of gradients, relative to each tensor's largest.
+/// Moves every weight by its last bit, in turns up and down: what gradients then change by is their rounding.
+struct Nudge;
+
+impl ModuleMapper<B> for Nudge {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.map(|weight| {
+            let data = weight.to_data();
+            let learns = weight.is_require_grad();
+            let nudged = data.iter::<f32>().enumerate().map(|(i, x)| {
+                if i % 2 == 0 {
+                    x * (1.0 + f32::EPSILON)
+                } else {
+                    x * (1.0 - f32::EPSILON)
+                }
+            });
+            let nudged = TensorData::new(nudged.collect::<Vec<_>>(), data.shape.clone());
+            Tensor::from_data(nudged, &weight.device()).set_require_grad(learns)
+        })
+    }
+}
+
+/// Collects the largest difference of gradients, relative to each tensor's largest, and to what may be.
 struct Compare<'a> {
     one: &'a GradientsParams,
     other: &'a GradientsParams,
+    /// `other` with nudged weights.
+    nudged: &'a GradientsParams,
     seen: usize,
     worst: f64,
 }
@@ -65,12 +88,17 @@ impl ModuleVisitor<B> for Compare<'_> {
             return;
         };
         let size = other.clone().abs().max().into_scalar();
+        let nudged = self.nudged.get::<Inner, D>(param.id).expect("as the other");
+        let rounding = (nudged - other.clone()).abs().max().into_scalar() / size;
         let difference = (one - other).abs().max().into_scalar();
         assert!(size.is_finite() && difference.is_finite());
         // Below this a gradient is nothing but rounding (keys' biases, which attention does not see).
         if size > 1e-7 {
             self.seen += 1;
-            self.worst = self.worst.max(f64::from(difference / size));
+            // The gradient of the memory is what is left of much larger terms, so a last bit may change its fourth digit.
+            assert!(rounding < 1e-2, "rounding of {rounding:.1e}");
+            let bound = (4.0 * rounding).max(1e-5);
+            self.worst = self.worst.max(f64::from(difference / size / bound));
         }
     }
 }
@@ -117,6 +145,7 @@ fn a_window_of_four_is_a_batch_of_four() {
     };
     let (small, small_norm, small_loss) = window(&learner, rows(1));
     let (large, large_norm, large_loss) = window(&learner, rows(ROWS));
+    let (nudged, ..) = window(&learner.clone().map(&mut Nudge), rows(ROWS));
     assert!(
         (small_loss / large_loss - 1.0).abs() < 1e-6,
         "{small_loss} {large_loss}"
@@ -129,14 +158,15 @@ fn a_window_of_four_is_a_batch_of_four() {
     let mut compared = Compare {
         one: &small,
         other: &large,
+        nudged: &nudged,
         seen: 0,
         worst: 0.0,
     };
     learner.visit(&mut compared);
     assert!(compared.seen > 200, "{} gradients", compared.seen);
     assert!(
-        compared.worst < 1e-5,
-        "gradients differ by {:.1e}",
+        compared.worst < 1.0,
+        "gradients differ by {:.1} times what they may",
         compared.worst
     );
 

@@ -38,8 +38,8 @@ pub(super) struct Kernel {
     pack: unsafe fn(Matrix<'_>, f32, &mut [f32]),
 }
 
-/// Depth; the left side and the stride of its rows; the right side, packed; the output and the stride of its rows; what the
-/// sums begin with, and its stride.
+/// Depth; the left side and the stride of its rows; the right side, packed; the output and the stride of its rows; what is
+/// added to the sums, and its stride.
 type Sums = unsafe fn(usize, *const f32, usize, *const f32, *mut f32, usize, Option<(*const f32, usize)>);
 
 impl Kernel {

@@ -2,7 +2,12 @@
 
 use std::str::FromStr;
 
-use crate::error::CliError;
+use burn_love::ops::{ProductPrecision, set_product_precision};
+
+use crate::{
+    args::{Global, Precision},
+    error::CliError,
+};
 
 /// What `--device` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +181,30 @@ impl std::fmt::Display for Device {
 }
 
 impl Device {
+    /// The numbers that the device multiplies in, where `asked` does not say.
+    pub fn precision(&self, asked: Option<Precision>) -> Precision {
+        asked.unwrap_or(match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => Precision::Tf32,
+            #[allow(unreachable_patterns, reason = "depends on the features")]
+            _ => Precision::F32,
+        })
+    }
+
+    #[allow(unused_variables, reason = "depends on the features")]
+    fn multiplies_in(&self, products: ProductPrecision) -> bool {
+        match self {
+            #[cfg(feature = "cpu")]
+            Self::Cpu => products == ProductPrecision::F32,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(device, _) => {
+                products != ProductPrecision::Tf32 && products.is_supported::<Gpu>(device)
+            }
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => products.is_supported::<Cuda>(&burn_cuda::CudaDevice::new(*index)),
+        }
+    }
+
     /// Bytes that a GPU backend holds on the device; nothing on the CPU.
     #[allow(unused_variables, reason = "depends on the features")]
     pub fn memory(&self) -> Option<u64> {
@@ -193,6 +222,26 @@ impl Device {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn reserved<R: cubecl::Runtime>(device: &R::Device) -> Option<u64> {
     Some(R::client(device).memory_usage().ok()?.bytes_reserved)
+}
+
+impl Global {
+    /// The device that is meant, if it is there and computes in the numbers that are asked for, as it does from now on.
+    pub fn probe(&self) -> Result<Device, CliError> {
+        let device = self.device.probe()?;
+        let precision = device.precision(self.precision);
+        let products = match precision {
+            Precision::F32 => ProductPrecision::F32,
+            Precision::Tf32 => ProductPrecision::Tf32,
+            Precision::Bf16 => ProductPrecision::Bf16,
+            Precision::F16 => ProductPrecision::F16,
+        };
+        if !device.multiplies_in(products) {
+            let message = format!("--precision {precision}: {device} does not multiply in {precision}");
+            return Err(CliError::input(message).hint("leave --precision out"));
+        }
+        set_product_precision(products);
+        Ok(device)
+    }
 }
 
 impl DeviceChoice {

@@ -28,13 +28,21 @@ for part in $parts; do
       if [ -n "${PARITY_ROOT:-}" ] && [ ! -e "$PARITY_ROOT" ]; then
         mkdir -p "$(dirname "$PARITY_ROOT")" && ln -s "$PWD" "$PARITY_ROOT"
       fi
-      for gpu in cuda wgpu; do
-        BURN_LOVE_REQUIRE_GPU=1 "$bin/parity" "gpu::$gpu" --nocapture --test-threads 1 >"$out/parity-$gpu.txt" 2>&1
+      for gpu in cuda cuda_f32 cuda_bf16 wgpu wgpu_f16; do
+        BURN_LOVE_REQUIRE_GPU=1 "$bin/parity" "gpu::$gpu::" --nocapture --test-threads 1 >"$out/parity-$gpu.txt" 2>&1
         grep -E '^test result|FAILED|panicked|largest relative' "$out/parity-$gpu.txt" | head -60
       done
       ;;
-    bench) "$bin/burn-love-cli" bench --device cuda --json --runs 5 --warm-up 3 --cases "$cases" | tee "$out/bench-cuda.jsonl" ;;
-    wgpu) "$bin/burn-love-cli" bench --device wgpu --json --runs 3 --warm-up 2 --cases "$cases" | tee "$out/bench-wgpu.jsonl" ;;
+    bench)
+      for precision in tf32 f32 bf16; do
+        "$bin/burn-love-cli" bench --device cuda --precision $precision --json --runs 5 --warm-up 3 --cases "$cases"
+      done | tee "$out/bench-cuda.jsonl"
+      ;;
+    wgpu)
+      for precision in f32 f16; do
+        "$bin/burn-love-cli" bench --device wgpu --precision $precision --json --runs 3 --warm-up 2 --cases "$cases"
+      done | tee "$out/bench-wgpu.jsonl"
+      ;;
     torch)
       for precision in f32 tf32 bf16; do
         python3 $here/torch_baseline.py --device cuda --precision $precision --cases "$cases" 2>/dev/null

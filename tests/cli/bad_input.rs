@@ -358,6 +358,29 @@ fn wgpu_without_an_adapter_is_no_panic() {
 }
 
 #[test]
+fn numbers_that_a_device_does_not_multiply_in() {
+    let out = tempfile::tempdir().unwrap();
+    for precision in ["tf32", "bf16", "f16"] {
+        let cases = ["--cases", "mask_decoder", "--device", "cpu"];
+        let bench = cli(&[&["bench", "--precision", precision], cases.as_slice()].concat());
+        refused(&bench, &["--precision", precision, "cpu"]);
+        let out = out.path().join("run");
+        let arguments = [
+            "train",
+            "--data",
+            text(pristine()),
+            "--out",
+            text(&out),
+            "--device",
+            "cpu",
+        ];
+        let train = cli(&[arguments.as_slice(), &["--precision", precision]].concat());
+        refused(&train, &["--precision", precision, "cpu"]);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn a_run_that_is_not_there() {
     refused(
         &cli(&[

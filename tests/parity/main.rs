@@ -84,8 +84,7 @@ impl Bounds {
         quantised: 0.0,
     };
 
-    /// Products in TF32, whose numbers have 10 bits behind the first: what CubeCL's tensor cores make of f32.
-    #[cfg(feature = "cuda")]
+    /// Products in TF32 or f16, whose numbers have 10 bits behind the first.
     const TF32: Self = Self {
         module: 5e-3,
         image_model: 1e-2,
@@ -93,6 +92,17 @@ impl Bounds {
         unrounded: 2e-2,
         tracked: 2e-2,
         quantised: 1e-2,
+    };
+
+    /// Products in bf16, which has three bits less.
+    #[cfg(feature = "cuda")]
+    const BF16: Self = Self {
+        module: 8.0 * Self::TF32.module,
+        image_model: 8.0 * Self::TF32.image_model,
+        gradient: 8.0 * Self::TF32.gradient,
+        unrounded: 8.0 * Self::TF32.unrounded,
+        tracked: 8.0 * Self::TF32.tracked,
+        quantised: 8.0 * Self::TF32.quantised,
     };
 }
 

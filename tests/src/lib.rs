@@ -3,10 +3,12 @@
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod gradients;
+mod held;
 mod path;
 pub mod wgpu;
 
 pub use gradients::{assert_gradients, assert_input_gradient};
+pub use held::Held;
 pub use path::ParameterPath;
 
 use std::{

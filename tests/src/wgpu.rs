@@ -2,14 +2,17 @@
 
 use std::{
     io::Write,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
+use burn_love::ops::ProductPrecision;
 use burn_wgpu::{
     CubeBackend, WgpuDevice, WgpuRuntime,
     graphics::{AutoGraphicsApi, GraphicsApi},
 };
 use cubecl::Runtime;
+
+use crate::Held;
 
 /// WGPU without operation fusion, whose products can be wrong (book, Devices).
 ///
@@ -22,7 +25,7 @@ const REQUIRED: &str = "BURN_LOVE_REQUIRE_GPU";
 /// The default adapter, ready to be used and held by one test at a time, or nothing after saying that there is none.
 ///
 /// Call it before anything else touches WGPU: the configuration is fixed by the first use of a device.
-pub fn claim() -> Option<(MutexGuard<'static, ()>, WgpuDevice)> {
+pub fn claim() -> Option<(Held, WgpuDevice)> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     static FOUND: OnceLock<bool> = OnceLock::new();
@@ -35,7 +38,7 @@ pub fn claim() -> Option<(MutexGuard<'static, ()>, WgpuDevice)> {
         !adapters.is_empty()
     });
     if found {
-        return Some((alone, WgpuDevice::DefaultDevice));
+        return Some((Held::new(alone), WgpuDevice::DefaultDevice));
     }
     assert!(
         std::env::var_os(REQUIRED).is_none(),
@@ -43,5 +46,17 @@ pub fn claim() -> Option<(MutexGuard<'static, ()>, WgpuDevice)> {
     );
     // Lost output is no reason to fail a test.
     let _ = writeln!(std::io::stderr(), "skipped: no Vulkan adapter");
+    None
+}
+
+/// As [`claim`], to multiply in f16, if the adapter does.
+pub fn claim_f16() -> Option<(Held, WgpuDevice)> {
+    let (mut held, device) = claim()?;
+    if ProductPrecision::F16.is_supported::<Gpu>(&device) {
+        held.multiply_in(ProductPrecision::F16);
+        return Some((held, device));
+    }
+    // As above.
+    let _ = writeln!(std::io::stderr(), "skipped: the Vulkan adapter has no f16");
     None
 }

@@ -8,7 +8,7 @@ use std::{
     alloc::{GlobalAlloc, Layout},
     process::Command,
     sync::{
-        MutexGuard, Once,
+        Once,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -19,7 +19,10 @@ use burn::{
 };
 use burn_flex::Flex;
 use burn_love::sam2::{Points, Prompt, Sam2Config, Tracker, TrackerConfig};
-use burn_love_tests::wgpu::{Gpu, claim};
+use burn_love_tests::{
+    Held,
+    wgpu::{Gpu, claim},
+};
 use burn_wgpu::{MemoryConfiguration, RuntimeOptions, WgpuDevice, graphics::AutoGraphicsApi, init_setup};
 use cubecl_runtime::memory_management::{MemoryPoolOptions, PoolType};
 
@@ -62,7 +65,7 @@ unsafe impl GlobalAlloc for Watched {
 }
 
 /// The adapter that hands out no larger buffer, once for all tests.
-fn limited() -> Option<(MutexGuard<'static, ()>, WgpuDevice)> {
+fn limited() -> Option<(Held, WgpuDevice)> {
     static READY: Once = Once::new();
     let (alone, device) = claim()?;
     READY.call_once(|| {

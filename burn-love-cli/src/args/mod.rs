@@ -50,9 +50,9 @@ pub struct Global {
     /// CPU threads [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-    /// Numbers to compute with
-    #[arg(long, global = true, value_enum, default_value = "f32")]
-    pub precision: Precision,
+    /// Numbers that a GPU multiplies matrices in; sums and all else are f32 [default: tf32 on CUDA, f32 elsewhere]
+    #[arg(long, global = true, value_enum, value_name = "NUMBERS")]
+    pub precision: Option<Precision>,
     /// Write into a directory that is not empty, or over a file; only what the command itself writes is replaced
     #[arg(long, global = true)]
     pub overwrite: bool,
@@ -64,11 +64,24 @@ pub struct Global {
     pub verbose: u8,
 }
 
-/// Numbers to compute with.
+/// Numbers that a GPU multiplies matrices in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// 32-bit floats
+    /// 32-bit floats; on CUDA without tensor cores
     F32,
+    /// Rounded to 19 bits by the tensor cores of CUDA
+    Tf32,
+    /// 16 bits with the range of 32, on CUDA
+    Bf16,
+    /// 16 bits up to 65,504, on CUDA and where a device of WGPU has them
+    F16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.to_possible_value().expect("none is skipped");
+        f.write_str(value.get_name())
+    }
 }
 
 /// What to do.

@@ -50,7 +50,7 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
             );
         }
     }
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     if !args.resume {
         let mut own: Vec<&str> = names.clone();
         own.extend(["ablation.md", "ablation.csv"]);

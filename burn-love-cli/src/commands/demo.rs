@@ -40,7 +40,7 @@ const COLUMNS: usize = 5;
 /// Runs `demo`.
 pub fn run(args: &DemoArgs, global: &Global) -> Result<(), CliError> {
     let began = Instant::now();
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     output::prepare(&args.out, global.overwrite, OWN)?;
     let folder = |name: &str| args.out.join(name);
 

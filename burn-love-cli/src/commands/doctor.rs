@@ -92,7 +92,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<(), CliError> {
     let cuda: Vec<Value> = (0..cuda_devices())
         .map(|i| json!({"device": format!("cuda:{i}")}))
         .collect();
-    let chosen = global.device.probe();
+    let chosen = global.probe();
     let auto = DeviceChoice::Auto.probe().map(|device| device.to_string()).ok();
     let weights = args.preset.as_deref().map(weights).transpose()?;
     let report = json!({

@@ -42,7 +42,7 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
     }
     let trained = Trained::find(&args.model)?;
     let data = RefAvs::open(&args.data)?;
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     output::check(&args.out, global.overwrite)?;
     if let Some(dump) = &args.dump {
         output::check(dump, global.overwrite)?;

@@ -24,7 +24,7 @@ pub fn run(args: &PredictArgs, global: &Global) -> Result<(), CliError> {
         std::fs::metadata(path).map_err(|error| CliError::io(path, &error))?;
         request.audio = Some(path.clone());
     }
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     output::check(&args.out, global.overwrite)?;
     let prediction = with_backend!(device, |B, at| {
         let model = trained.load::<B>(&at)?;

@@ -28,7 +28,7 @@ fn own(stage: Stage) -> Vec<String> {
 pub fn run(command: &PretrainCommand, global: &Global) -> Result<(), CliError> {
     let (stage, args) = command.parts();
     let config = train::config(stage.preset(), args.resume.then_some(&*args.out), &args.set)?;
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     if !args.resume {
         output::check(&args.out, global.overwrite)?;
     }

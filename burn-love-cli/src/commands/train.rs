@@ -58,14 +58,14 @@ pub fn run(args: &TrainArgs, global: &Global) -> Result<(), CliError> {
         if let Err(error) = ready {
             tracing::warn!("{error}");
         }
-        return describe(&config, &data, &skip, &global.device.probe()?);
+        return describe(&config, &data, &skip, &global.probe()?);
     }
     ready?;
     let out = args
         .out
         .as_deref()
         .ok_or_else(|| CliError::input("--out: expected a directory, found nothing"))?;
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     if !args.resume {
         output::check(out, global.overwrite)?;
     }

@@ -81,7 +81,7 @@ impl<B: Backend> Gallery<B> {
         fs::create_dir_all(&folder)?;
         for (picture, batch) in self.pictures.iter().zip(self.loader.iter()) {
             let (features, neck) = batch.features(&learner.model, &learner.trainable);
-            let logits = learner.model.forward_features(features, neck, 1).logits;
+            let logits = learner.model.forward_features(features, neck, 1, false).logits;
             let (width, height) = picture.frame.dimensions();
             let inside = resize_bilinear(logits, [height as usize, width as usize])
                 .greater_elem(learner.threshold_logit)

@@ -51,7 +51,7 @@ pub struct StepValues {
     /// Cross-entropy of where the prompts point, unweighted.
     #[serde(default)]
     pub pointing: f64,
-    /// Cross-entropy of where the fusion finds the object, unweighted.
+    /// Cross-entropy of where the fusion finds the object, unweighted; 0 where it has no weight.
     #[serde(default)]
     pub grounding: f64,
     /// Mean IoU of the first frame over the rows that show the object there.
@@ -174,7 +174,10 @@ impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
 
     fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
         let (features, neck) = batch.features_in_training(&self.model, &self.trainable);
-        let output = self.model.forward_features(features, neck, batch.mask_frames());
+        let grounded = self.objective.grounding > 0.0;
+        let output = self
+            .model
+            .forward_features(features, neck, batch.mask_frames(), grounded);
         let (loss, values) = self.judge(&output, &batch);
         TrainOutput::new(self, loss.backward(), values)
     }
@@ -186,7 +189,10 @@ impl<B: Backend> InferenceStep for LoveLearner<B> {
 
     fn step(&self, batch: LoveBatch<B>) -> StepValues {
         let (features, neck) = batch.features(&self.model, &self.trainable);
-        let output = self.model.forward_features(features, neck, batch.mask_frames());
+        let grounded = self.objective.grounding > 0.0;
+        let output = self
+            .model
+            .forward_features(features, neck, batch.mask_frames(), grounded);
         self.judge(&output, &batch).1
     }
 }

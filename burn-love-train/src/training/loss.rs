@@ -67,7 +67,7 @@ pub struct Losses<B: Backend> {
     pub object: Tensor<B, 1>,
     /// Cross-entropy of where the prompts point.
     pub pointing: Tensor<B, 1>,
-    /// Cross-entropy of the patches that the fusion finds.
+    /// Cross-entropy of the patches that the fusion finds; 0 where it was not asked for them.
     pub grounding: Tensor<B, 1>,
 }
 
@@ -102,11 +102,16 @@ impl Objective {
         let first = labels.clone().narrow(1, 0, 1);
         let [_, cells] = output.pointing.dims();
         let pointing = soft_cross_entropy(output.pointing.clone(), covered(first.clone(), cells));
-        let covered = match visible {
-            Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
-            None => covered(first, output.grounding.dims()[1]),
+        let grounding = match output.grounding.clone() {
+            Some(found) => {
+                let covered = match visible {
+                    Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
+                    None => covered(first, found.dims()[1]),
+                };
+                soft_cross_entropy_or_none(found, covered)
+            }
+            None => Tensor::zeros([1], &device),
         };
-        let grounding = soft_cross_entropy_or_none(output.grounding.clone(), covered);
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
         let present = labels.clone().max_dim(1); // [B·K, 1]
@@ -235,7 +240,7 @@ mod tests {
             logits: labels.clone() * 200.0 - 100.0,
             object_score: Tensor::from_data([[50.0]], &Default::default()),
             pointing: Tensor::zeros([1, 4], &Default::default()),
-            grounding: Tensor::zeros([1, 4], &Default::default()),
+            grounding: Some(Tensor::zeros([1, 4], &Default::default())),
         };
         let objective = Objective {
             bce: 1.0,
@@ -298,7 +303,7 @@ mod tests {
             logits: labels.clone() * 200.0 - 100.0,
             object_score: Tensor::from_data([[50.0]], &device),
             pointing: Tensor::zeros([1, 4], &device),
-            grounding: Tensor::from_data([[2.0, 1.0]], &device),
+            grounding: Some(Tensor::from_data([[2.0, 1.0]], &device)),
         };
         let objective = |grounding| Objective {
             bce: 0.0,

@@ -3,6 +3,8 @@
 //! Hugging Face, `modeling_vit.py: ViTLayer`, `modeling_clip.py: CLIPEncoderLayer` and `modeling_roberta.py:
 //! RobertaLayer`. The files name the same parts differently; the key tables of [`crate::weights`] say how.
 
+use std::ops::Range;
+
 use burn::{
     nn::{Dropout, DropoutConfig, Linear, LinearConfig},
     prelude::*,
@@ -96,30 +98,72 @@ impl<B: Backend> EncoderBlock<B> {
     /// - `x`, output: `[B, L, D]`
     /// - `padding`: `[B, L]`, true at positions to ignore
     pub fn forward(&self, x: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
+        self.refine(x, padding, |x| x)
+    }
+
+    /// What [`forward`](Self::forward) gives at some positions, in the order of `rows`: the others are only attended to.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, L, D]`; output: `[B, R, D]` with as many positions as `rows` hold
+    /// - `padding`: `[B, L]`, true at positions to ignore
+    ///
+    /// # Panics
+    /// If the block is causal.
+    pub fn forward_rows(
+        &self,
+        x: Tensor<B, 3>,
+        padding: Option<Tensor<B, 2, Bool>>,
+        rows: &[Range<usize>],
+    ) -> Tensor<B, 3> {
+        assert!(
+            !self.causal,
+            "a causal block knows positions by their place among all"
+        );
+        self.refine(x, padding, |x| take_rows(x, rows))
+    }
+
+    /// Refines the positions that `asked` takes out of all of them.
+    fn refine(
+        &self,
+        x: Tensor<B, 3>,
+        padding: Option<Tensor<B, 2, Bool>>,
+        asked: impl Fn(Tensor<B, 3>) -> Tensor<B, 3>,
+    ) -> Tensor<B, 3> {
         if self.pre_norm {
-            let x = x.clone() + self.attention(self.attention_norm.forward(x), padding);
+            let normed = self.attention_norm.forward(x.clone());
+            let x = asked(x) + self.attention(asked(normed.clone()), normed, padding);
             x.clone() + self.mlp(self.output_norm.forward(x))
         } else {
-            let x = self
-                .attention_norm
-                .forward(x.clone() + self.attention(x, padding));
+            let asked = asked(x.clone());
+            let x = asked.clone() + self.attention(asked, x, padding);
+            let x = self.attention_norm.forward(x);
             self.output_norm.forward(x.clone() + self.mlp(x))
         }
     }
 
-    fn attention(&self, x: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
-        let [b, l, d] = x.dims();
-        let split = |x: Tensor<B, 3>| x.reshape([b, l, self.heads, d / self.heads]).swap_dims(1, 2);
-        let query = split(ops::linear(&self.query, x.clone())); // [B, heads, L, D/heads]
-        let key = split(ops::linear(&self.key, x.clone()));
-        let value = split(ops::linear(&self.value, x));
+    /// Lets the positions `asked`, `[B, R, D]`, attend to `all`, `[B, L, D]`.
+    fn attention(
+        &self,
+        asked: Tensor<B, 3>,
+        all: Tensor<B, 3>,
+        padding: Option<Tensor<B, 2, Bool>>,
+    ) -> Tensor<B, 3> {
+        let [b, r, d] = asked.dims();
+        // [B, heads, ·, D/heads]
+        let split = |x: Tensor<B, 3>| {
+            let [_, l, _] = x.dims();
+            x.reshape([b, l, self.heads, d / self.heads]).swap_dims(1, 2)
+        };
+        let query = split(ops::linear(&self.query, asked));
+        let key = split(ops::linear(&self.key, all.clone()));
+        let value = split(ops::linear(&self.value, all));
         let attention = if self.causal {
             ops::causal_attention
         } else {
             ops::attention
         };
         let x = attention(query, key, value, padding);
-        ops::linear(&self.attention_output, x.swap_dims(1, 2).reshape([b, l, d]))
+        ops::linear(&self.attention_output, x.swap_dims(1, 2).reshape([b, r, d]))
     }
 
     fn mlp(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -135,4 +179,10 @@ impl<B: Backend> EncoderBlock<B> {
         });
         self.dropout.forward(update.reshape([b, l, d]))
     }
+}
+
+/// The positions `rows` of `x`, `[B, L, D]` → `[B, R, D]`.
+pub(crate) fn take_rows<B: Backend>(x: Tensor<B, 3>, rows: &[Range<usize>]) -> Tensor<B, 3> {
+    let part = |rows: &Range<usize>| x.clone().narrow(1, rows.start, rows.len());
+    Tensor::cat(rows.iter().map(part).collect(), 1)
 }

@@ -15,6 +15,7 @@ mod vit;
 
 use burn::prelude::*;
 
+pub(crate) use block::take_rows;
 pub use block::{EncoderBlock, EncoderBlockConfig};
 pub use clip_text::{ClipText, ClipTextEmbeddings};
 pub use clip_vision::{ClipVision, ClipVisionEmbeddings};

@@ -17,7 +17,7 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::AudioEncoder;
-use crate::ops::{conv2d_channels_last, linear, max_pool_channels_last};
+use crate::ops::{conv2d_channels_last, linear, matmul, max_pool_channels_last};
 
 /// Examples embedded at a time: the first layer's output is 1.5 MiB for each at full size, and no buffer should come near
 /// the 128 MiB that a WebGPU device must allow.
@@ -211,7 +211,7 @@ impl<B: Backend> PostProcessor<B> {
     /// - `embeddings`, output: `[N, D]`
     pub fn forward(&self, embeddings: Tensor<B, 2>) -> Tensor<B, 2> {
         let centred = embeddings - self.pca_means.val().transpose();
-        let whitened = centred.matmul(self.pca_eigen_vectors.val().transpose());
+        let whitened = matmul(centred, self.pca_eigen_vectors.val().transpose());
         let clipped = whitened.clamp(-Self::CLIP, Self::CLIP);
         ((clipped + Self::CLIP) * (Self::STEPS / (2.0 * Self::CLIP))).round()
     }

@@ -9,8 +9,9 @@ use super::{
     AudioPositions, FusionConfig, FusionInputWidths, FusionTransformer, History, Projection,
     ProjectionConfig, Strategy,
     config::chosen,
-    token_propagation::{Fused, ProjectedTokens, propagate},
+    token_propagation::{Fused, Grounds, ProjectedTokens, propagate},
 };
+use crate::ops::matmul;
 
 /// Features of a batch of clips.
 #[derive(Debug, Clone)]
@@ -109,7 +110,7 @@ impl<B: Backend> Fusion<B> {
     /// # Panics
     /// If there is no frame; with learned audio positions, if more than 64 audio features are fused.
     pub fn forward(&self, input: FusionInput<B>) -> Tensor<B, 3> {
-        self.prompt.forward(self.fuse(input).token)
+        self.prompt.forward(self.fuse(input, false).token)
     }
 
     /// The prompt of each clip, and where in its first frame the object is.
@@ -117,16 +118,17 @@ impl<B: Backend> Fusion<B> {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_grounded(&self, input: FusionInput<B>) -> FusionOutput<B> {
-        let fused = self.fuse(input);
-        let [b, p, d] = fused.first_patches.dims();
-        let products = fused.first_token.matmul(fused.first_patches.swap_dims(1, 2)); // [B, 1, P]
+        let fused = self.fuse(input, true);
+        let Grounds { token, patches } = fused.grounds.expect("they were asked for");
+        let [b, p, d] = patches.dims();
+        let products = matmul(token, patches.swap_dims(1, 2)); // [B, 1, P]
         FusionOutput {
             prompt: self.prompt.forward(fused.token),
             grounding: products.reshape([b, p]) / (d as f64).sqrt(),
         }
     }
 
-    fn fuse(&self, input: FusionInput<B>) -> Fused<B> {
+    fn fuse(&self, input: FusionInput<B>, grounded: bool) -> Fused<B> {
         let input = input.fused(self.max_frames);
         let mut audio = self.audio.forward(input.audio);
         if let Some(positions) = &self.audio_positions {
@@ -141,14 +143,14 @@ impl<B: Backend> Fusion<B> {
             cls: self.vision.forward(input.cls),
         };
         if self.mean {
-            self.mean_token(&tokens)
+            self.mean_token(&tokens, grounded)
         } else {
-            self.seg_token(&tokens)
+            self.seg_token(&tokens, grounded)
         }
     }
 
     /// The first `[seg]` behind the last frame.
-    fn seg_token(&self, tokens: &ProjectedTokens<B>) -> Fused<B> {
+    fn seg_token(&self, tokens: &ProjectedTokens<B>, grounded: bool) -> Fused<B> {
         let [b, ..] = tokens.audio.dims();
         let [n, d] = self.seg.dims();
         let seg = self.seg.val().unsqueeze::<3>().expand([b, n, d]);
@@ -157,11 +159,12 @@ impl<B: Backend> Fusion<B> {
         } else {
             History::Previous
         };
-        propagate(&self.transformer, seg, tokens, self.accumulate.then_some(kind))
+        let history = self.accumulate.then_some(kind);
+        propagate(&self.transformer, seg, tokens, history, grounded)
     }
 
     /// The mean over one sequence that holds all frames, padding left out.
-    fn mean_token(&self, tokens: &ProjectedTokens<B>) -> Fused<B> {
+    fn mean_token(&self, tokens: &ProjectedTokens<B>, grounded: bool) -> Fused<B> {
         let [b, t, p, d] = tokens.patches.dims();
         let sequence = tokens.sequence(tokens.patches.clone().reshape([b, t * p, d]));
         let padding = tokens.padding(0, t * p);
@@ -169,11 +172,11 @@ impl<B: Backend> Fusion<B> {
         let [_, length, _] = output.dims();
         let kept = padding.bool_not().float().unsqueeze_dim::<3>(2); // [B, L, 1]
         let token = (output.clone() * kept.clone()).sum_dim(1) / kept.sum_dim(1);
-        Fused {
-            first_token: token.clone(),
-            first_patches: output.narrow(1, length - t * p, p),
-            token,
-        }
+        let grounds = grounded.then(|| Grounds {
+            token: token.clone(),
+            patches: output.narrow(1, length - t * p, p),
+        });
+        Fused { token, grounds }
     }
 }
 

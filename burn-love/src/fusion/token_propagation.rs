@@ -1,5 +1,7 @@
 //! Token propagation (Eq. 3): the output at `[seg]` is the next frame's `[seg]`.
 
+use std::ops::Range;
+
 use burn::prelude::*;
 
 use super::{FusionTransformer, History, token_accumulation::history};
@@ -22,10 +24,16 @@ pub(super) struct ProjectedTokens<B: Backend> {
 pub(super) struct Fused<B: Backend> {
     /// The token that becomes the prompt, behind the last frame, `[B, 1, D]`.
     pub token: Tensor<B, 3>,
-    /// That token behind the first frame, where it goes from frame to frame, `[B, 1, D]`.
-    pub first_token: Tensor<B, 3>,
+    /// Where it was asked for, what finds the object among the first frame's patches.
+    pub grounds: Option<Grounds<B>>,
+}
+
+/// Outputs of the transformer whose products say where the object is.
+pub(super) struct Grounds<B: Backend> {
+    /// The token behind the first frame, where it goes from frame to frame, `[B, 1, D]`.
+    pub token: Tensor<B, 3>,
     /// The first frame's patches, `[B, P, D]`.
-    pub first_patches: Tensor<B, 3>,
+    pub patches: Tensor<B, 3>,
 }
 
 impl<B: Backend> ProjectedTokens<B> {
@@ -58,7 +66,8 @@ impl<B: Backend> ProjectedTokens<B> {
     }
 }
 
-/// Sends `[seg]` through the frames in order; the first of its `n` tokens becomes the prompt.
+/// Sends `[seg]` through the frames in order; the first of its `n` tokens becomes the prompt. The first frame's patches
+/// are kept where they are to be `grounded`.
 ///
 /// # Shapes
 /// - `seg`: `[B, n, D]`
@@ -70,25 +79,37 @@ pub(super) fn propagate<B: Backend>(
     seg: Tensor<B, 3>,
     tokens: &ProjectedTokens<B>,
     accumulation: Option<History>,
+    grounded: bool,
 ) -> Fused<B> {
     let [_, n, _] = seg.dims();
     let [b, t, p, d] = tokens.patches.dims();
-    let fuse = |seg: Tensor<B, 3>, frame: usize| {
+    let before_patches = n + tokens.audio.dims()[1] + 1 + tokens.text.dims()[1] + 1;
+    let fuse = |seg: Tensor<B, 3>, frame: usize, rows: &[Range<usize>]| {
         let patches = tokens.patches.clone().narrow(1, frame, 1).reshape([b, p, d]);
         let mut parts = vec![seg, tokens.sequence(patches)];
         parts.extend(accumulation.and_then(|kind| history(&tokens.cls, frame, kind)));
         let sequence = Tensor::cat(parts, 1);
         let [_, length, _] = sequence.dims();
-        let fixed = n + tokens.audio.dims()[1] + 1 + tokens.text.dims()[1] + 1;
-        let padding = tokens.padding(n, length - fixed);
-        (transformer.forward(sequence, padding), fixed)
+        let padding = tokens.padding(n, length - before_patches);
+        transformer.forward_rows(sequence, padding, rows)
     };
-    let (first, before_patches) = fuse(seg, 0);
-    let seg = first.clone().narrow(1, 0, n);
-    let last = (1..t).fold(seg, |seg, frame| fuse(seg, frame).0.narrow(1, 0, n));
+    let seg_rows = 0..n;
+    let (seg, grounds) = if grounded {
+        let patches = before_patches..before_patches + p;
+        let first = fuse(seg, 0, &[seg_rows.clone(), patches]);
+        let grounds = Grounds {
+            token: first.clone().narrow(1, 0, 1),
+            patches: first.clone().narrow(1, n, p),
+        };
+        (first.narrow(1, 0, n), Some(grounds))
+    } else {
+        (fuse(seg, 0, std::slice::from_ref(&seg_rows)), None)
+    };
+    let last = (1..t).fold(seg, |seg, frame| {
+        fuse(seg, frame, std::slice::from_ref(&seg_rows))
+    });
     Fused {
         token: last.narrow(1, 0, 1),
-        first_token: first.clone().narrow(1, 0, 1),
-        first_patches: first.narrow(1, before_patches, p),
+        grounds,
     }
 }

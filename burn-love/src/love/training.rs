@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ClipFeatures, ClipInput, Sam2Love};
 use crate::{
     fusion::FusionOutput,
+    ops::matmul,
     sam2::{NeckFeatures, Prompt, Tracker},
 };
 
@@ -98,8 +99,8 @@ pub struct FramesOutput<B: Backend> {
     /// Where the prompt points: its product with each cell of the first frame's image embedding, over √C, `[B, h·w]`.
     pub pointing: Tensor<B, 2>,
     /// For each patch of the first frame that the fusion is shown a logit of showing the object, `[B, P]`
-    /// ([`FusionOutput::grounding`]).
-    pub grounding: Tensor<B, 2>,
+    /// ([`FusionOutput::grounding`]), where they are asked for.
+    pub grounding: Option<Tensor<B, 2>>,
 }
 
 impl<B: Backend> Sam2Love<B> {
@@ -110,7 +111,7 @@ impl<B: Backend> Sam2Love<B> {
     pub fn forward_frames(&self, clip: ClipInput<B>, frames: Tensor<B, 5>) -> FramesOutput<B> {
         let [b, k, c, h, w] = frames.dims();
         let neck = self.sam2.image_encoder.forward(frames.reshape([b * k, c, h, w]));
-        self.forward_features(self.encoders.encode(clip), neck, k)
+        self.forward_features(self.encoders.encode(clip), neck, k, true)
     }
 
     /// As [`forward_frames`](Self::forward_frames), from what encoders and SAM 2's image encoder say. Frozen ones are
@@ -121,13 +122,21 @@ impl<B: Backend> Sam2Love<B> {
     ///
     /// # Shapes
     /// - `neck`: of `B·k` frames, the `k` frames of a clip in a row
+    ///
+    /// `grounded` asks for [`FramesOutput::grounding`] as well.
     pub fn forward_features(
         &self,
         features: ClipFeatures<B>,
         neck: NeckFeatures<B>,
         k: usize,
+        grounded: bool,
     ) -> FramesOutput<B> {
-        let FusionOutput { prompt, grounding } = self.fusion.forward_grounded(features);
+        let (prompt, grounding) = if grounded {
+            let FusionOutput { prompt, grounding } = self.fusion.forward_grounded(features);
+            (prompt, Some(grounding))
+        } else {
+            (self.fusion.forward(features), None)
+        };
         let [b, ..] = prompt.dims();
         let config = self
             .config
@@ -173,7 +182,7 @@ impl<B: Backend> Sam2Love<B> {
 /// - `prompt`: `[B, 1, C]`; `embedding`: `[B, C, h, w]`; output: `[B, h·w]`
 fn pointing<B: Backend>(prompt: Tensor<B, 3>, embedding: Tensor<B, 4>) -> Tensor<B, 2> {
     let [b, c, h, w] = embedding.dims();
-    let products = prompt.matmul(embedding.reshape([b, c, h * w]));
+    let products = matmul(prompt, embedding.reshape([b, c, h * w]));
     (products / (c as f64).sqrt()).reshape([b, h * w])
 }
 

@@ -2,7 +2,7 @@
 //! WGPU.
 //!
 //! Kernels compute in f32 and follow the tensors' strides: CUDA's allocations may pad rows. Products of matrices are cubek's,
-//! on CUDA in TF32.
+//! in the numbers of [`ProductPrecision`](super::ProductPrecision).
 
 #![allow(
     clippy::result_large_err,
@@ -35,12 +35,14 @@ mod lanes;
 mod layer_norm;
 mod layer_norm_kernel;
 mod linear;
+mod product;
 
 pub(super) use attention::attention;
 pub(super) use conv::conv2d_channels_last;
 pub(super) use gelu::gelu;
 pub(super) use layer_norm::layer_norm;
 pub(super) use linear::linear;
+pub(super) use product::matmul_batches as matmul;
 
 /// A GPU backend on one of CubeCL's runtimes.
 trait Gpu: Backend<FloatTensorPrimitive = CubeTensor<Self::Runtime>> {

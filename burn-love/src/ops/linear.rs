@@ -2,7 +2,7 @@
 
 use burn::{nn::Linear, prelude::*, tensor::module};
 
-use super::gelu;
+use super::{gelu, matmul};
 
 /// Applies `layer` to the last dimension as one matrix product over all rows: a batched product would broadcast the
 /// weight, and its gradient would be one matrix per batch element.
@@ -86,7 +86,10 @@ fn product<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tenso
         Ok(y) => return y,
         Err(inputs) => inputs,
     };
-    module::linear(x, weight, bias)
+    match bias {
+        Some(bias) => module::linear(x, weight, Some(bias)),
+        None => matmul(x, weight),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use burn::prelude::*;
 
-use super::constant;
+use super::{constant, matmul::matmul_floats};
 
 /// Resizes a feature map bilinearly.
 ///
@@ -54,19 +54,14 @@ fn resize<B: Backend>(
     };
     let mut x = x;
     if w != out_w {
-        x = x
-            .reshape([b * c * h, w])
-            .matmul(matrix(w, out_w))
-            .reshape([b, c, h, out_w]);
+        x = matmul_floats(x.reshape([b * c * h, w]), matrix(w, out_w)).reshape([b, c, h, out_w]);
     }
     if h != out_h {
         let rows = matrix(h, out_h)
             .transpose()
             .unsqueeze::<3>()
             .expand([b * c, out_h, h]);
-        x = rows
-            .matmul(x.reshape([b * c, h, out_w]))
-            .reshape([b, c, out_h, out_w]);
+        x = matmul_floats(rows, x.reshape([b * c, h, out_w])).reshape([b, c, out_h, out_w]);
     }
     x
 }

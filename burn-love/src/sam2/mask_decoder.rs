@@ -18,7 +18,7 @@ use super::{
     mlp::{Mlp, MlpConfig},
     two_way_transformer::{TokensAndImage, TwoWayTransformer, TwoWayTransformerConfig},
 };
-use crate::ops::{LayerNorm, LayerNormConfig, conv1x1, gelu, permute};
+use crate::ops::{LayerNorm, LayerNormConfig, conv1x1, gelu, matmul, permute};
 
 /// Sizes and choices of a [`MaskDecoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -291,7 +291,7 @@ impl<B: Backend> MaskDecoder<B> {
         let weights = Tensor::cat(weights, 1); // [B, masks, D/8]
         let pixels = image.reshape([b, 16 * length, width / 8]).swap_dims(1, 2);
         MaskDecoderOutput {
-            masks: weights.matmul(pixels).reshape([b, masks, 4 * h, 4 * w]),
+            masks: matmul(weights, pixels).reshape([b, masks, 4 * h, 4 * w]),
             iou: self.iou_prediction_head.forward(token(1..2)).reshape([b, masks]),
             tokens: mask_tokens,
             object_score: self.pred_obj_score_head.forward(token(0..1)).reshape([b, 1]),
@@ -354,7 +354,7 @@ fn double<B: Backend>(conv: &ConvTranspose2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4
     let [b, h, w, c] = x.dims();
     let weight = conv.weight.val(); // [C, C_out, 2, 2]
     let out = weight.dims()[1];
-    let blocks = x.reshape([b * h * w, c]).matmul(weight.reshape([c, out * 4]));
+    let blocks = matmul(x.reshape([b * h * w, c]), weight.reshape([c, out * 4]));
     let blocks = blocks.reshape([b, h, w, out, 2, 2]);
     let grid = permute(blocks, [0, 1, 4, 2, 5, 3]) // [B, H, 2, W, 2, C_out]
         .reshape([b, 2 * h, 2 * w, out]);

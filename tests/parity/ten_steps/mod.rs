@@ -107,7 +107,7 @@ fn loss(fixture: &Fixture, model: &Sam2Love<B>, objective: &Objective, i: usize)
         stride8: tracked(neck.stride8),
         stride16: tracked(neck.stride16),
     };
-    let output = model.forward_features(features, neck, 1);
+    let output = model.forward_features(features, neck, 1, false);
     let labels = fixture.tensor(&name("labels"), &device);
     objective.losses(&output, labels, None).total
 }

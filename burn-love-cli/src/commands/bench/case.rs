@@ -250,7 +250,8 @@ fn fusion_step<B: Backend>(device: &B::Device) -> Work {
     let length = 1 + FRAMES + 1 + TOKENS + 1 + patches + FRAMES - 1;
     let tokens = noise([1, length, config.width], device);
     let padding = Tensor::<B, 2>::zeros([1, length], device).bool();
-    Box::new(move || drop(model.forward(tokens.clone(), padding.clone())))
+    let seg = 0..1;
+    Box::new(move || drop(model.forward_rows(tokens.clone(), padding.clone(), std::slice::from_ref(&seg))))
 }
 
 fn love_video<B: Backend>(config: &LoveConfig, frames: usize, device: &B::Device) -> Work {
@@ -301,7 +302,7 @@ fn train_step<B: AutodiffBackend>(config: &Config, device: &B::Device) -> Work {
     let (lr, clip) = (train.lr, train.clip_norm);
     Box::new(move || {
         let learner = model.take().expect("put back behind each run");
-        let output = learner.forward_features(features.clone(), neck.clone(), 1);
+        let output = learner.forward_features(features.clone(), neck.clone(), 1, false);
         let loss = objective.losses(&output, labels.clone(), None).total;
         let mut grads = GradientsParams::from_grads(loss.backward(), &learner);
         average_and_clip(&learner, &mut grads, 1, clip);

@@ -21,7 +21,7 @@ use crate::{
 struct Line {
     case: String,
     device: String,
-    precision: &'static str,
+    precision: String,
     /// Median of the timed runs.
     seconds: f64,
     fastest: f64,
@@ -37,10 +37,11 @@ struct Line {
 
 /// Runs `bench`.
 pub fn run(args: &BenchArgs, global: &Global) -> Result<(), CliError> {
-    let device = global.device.probe()?;
+    let device = global.probe()?;
+    let precision = device.precision(global.precision);
     let name = device.to_string();
     printer::note(format_args!(
-        "device {name}; {} runs of each case behind {} to warm up",
+        "device {name}, products in {precision}; {} runs of each case behind {} to warm up",
         args.runs, args.warm_up
     ));
     for case in &args.cases {
@@ -50,7 +51,7 @@ pub fn run(args: &BenchArgs, global: &Global) -> Result<(), CliError> {
         let line = Line {
             case: case.to_string(),
             device: name.clone(),
-            precision: "f32",
+            precision: precision.to_string(),
             seconds: timing.median(),
             fastest: timing.fastest(),
             slowest: timing.slowest(),

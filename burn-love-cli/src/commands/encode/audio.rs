@@ -37,7 +37,7 @@ pub fn run(audio: &EncodeAudioArgs, global: &Global) -> Result<(), CliError> {
     let waveform = Waveform::read_wav(file).map_err(refused)?;
     let mel = log_mel(&waveform).map_err(refused)?;
     prepare(args, global)?;
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     let state = with_backend!(device, |B, at| encode(
         &*encoder::<B>(audio, &origin, &at)?,
         mel,

@@ -35,7 +35,7 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
     let config = seer.config();
     let side = config.image_size;
     let pixels = TensorData::new(vision_pixels(&picture, config), [3, side, side]);
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     let state = with_backend!(device, |B, at| encode(&*seer.load::<B>(&at)?, pixels, &at));
     finish(args, state)
 }

@@ -30,7 +30,7 @@ pub fn run(args: &EncodeArgs, global: &Global) -> Result<(), CliError> {
         ));
     }
     prepare(args, global)?;
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     let state = with_backend!(device, |B, at| {
         encode(&*encoder::<B>(&config, &origin, &at)?, &tokens, &at)
     });

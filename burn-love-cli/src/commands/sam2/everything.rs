@@ -31,7 +31,7 @@ pub fn run(
     image: &RgbImage,
     global: &Global,
 ) -> Result<(), CliError> {
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     output::check(&args.out, global.overwrite)?;
     let name = device.to_string();
     let (found, seconds) = with_backend!(device, |B, at| find::<B>(args, config, image, &at))?;

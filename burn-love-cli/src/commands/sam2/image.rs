@@ -67,7 +67,7 @@ pub fn run(args: &Sam2ImageArgs, global: &Global) -> Result<(), CliError> {
     if let Some(path) = &args.tensors {
         output::prepare_file(path, global.overwrite)?;
     }
-    let device = global.device.probe()?;
+    let device = global.probe()?;
     output::check(&args.out, global.overwrite)?;
     let name = device.to_string();
     let answer = answer(args, &config, &image, mask, device)?;

@@ -4,9 +4,10 @@
 #![allow(unsafe_code, reason = "kernels are launched without a check of each index")]
 
 use super::{
-    super::pieces::largest,
+    super::{pieces::largest, precision::product_precision},
     attention_kernel::{KEYS, SIDE, Sizes, join, through_softmax, tiles, weigh},
     lanes::{LANES, ROWS},
+    product::product,
     *,
 };
 
@@ -116,26 +117,32 @@ impl<G: Gpu> Backward<G, 3> for Attention {
         } = ops.state;
         let [query, key, value] = [query, key, value].map(wrap::<G, 4>);
         let scale = 1.0 / (query.dims()[3] as f32).sqrt();
-        let scores = into_contiguous(primitive(query.clone().matmul(key.clone().swap_dims(2, 3))));
+        let scores = into_contiguous(times(query.clone(), key.clone().swap_dims(2, 3)));
         let weights = wrap::<G, 4>(weights(scores, bias.as_ref(), scale));
         let [of_query, of_key, of_value] = ops.parents;
         if let Some(parent) = of_value {
-            let of_value = weights.clone().swap_dims(2, 3).matmul(grad.clone());
-            grads.register::<G>(parent.id, primitive(of_value));
+            let of_value = times(weights.clone().swap_dims(2, 3), grad.clone());
+            grads.register::<G>(parent.id, of_value);
         }
         if of_query.is_none() && of_key.is_none() {
             return;
         }
-        let of_weights = into_contiguous(primitive(grad.matmul(value.swap_dims(2, 3))));
+        let of_weights = into_contiguous(times(grad, value.swap_dims(2, 3)));
         let of_scores = of_scores(of_weights, primitive(weights), bias.as_ref(), scale);
         let of_scores = wrap::<G, 4>(of_scores);
         if let Some(parent) = of_query {
-            grads.register::<G>(parent.id, primitive(of_scores.clone().matmul(key)));
+            grads.register::<G>(parent.id, times(of_scores.clone(), key));
         }
         if let Some(parent) = of_key {
-            grads.register::<G>(parent.id, primitive(of_scores.swap_dims(2, 3).matmul(query)));
+            grads.register::<G>(parent.id, times(of_scores.swap_dims(2, 3), query));
         }
     }
+}
+
+/// A product that is never rounded to 16 bits.
+fn times<G: Gpu>(left: Tensor<G, 4>, right: Tensor<G, 4>) -> CubeTensor<G::Runtime> {
+    let precision = product_precision().of_floats();
+    product(primitive(left), primitive(right), precision)
 }
 
 /// A tensor in the place of a bias that is not there.

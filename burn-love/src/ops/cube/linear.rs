@@ -1,8 +1,10 @@
-//! A linear layer with the best product of matrices that the device has, and its backward pass.
+//! A linear layer, and its backward pass.
 
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
-
-use super::{super::sums::sum_columns, *};
+use super::{
+    super::{precision::product_precision, sums::sum_columns},
+    product::{product, transposed},
+    *,
+};
 
 type Tensors<B> = (Tensor<B, 2>, Tensor<B, 2>, Option<Tensor<B, 1>>);
 type Inputs<P> = (P, P, Option<P>);
@@ -60,7 +62,7 @@ fn forward<G: Gpu>(
     weight: CubeTensor<G::Runtime>,
     bias: Option<CubeTensor<G::Runtime>>,
 ) -> CubeTensor<G::Runtime> {
-    let y = product(x, weight);
+    let y = product(x, weight, product_precision());
     match bias {
         Some(bias) => primitive(wrap::<G, 2>(y) + wrap::<G, 1>(bias).unsqueeze()),
         None => y,
@@ -78,90 +80,20 @@ impl<G: Gpu> Backward<G, 3> for LinearLayer {
         let grad = grads.consume::<G>(&ops.node);
         let [x, weight] = ops.state;
         let [of_x, of_weight, of_bias] = ops.parents;
+        let precision = product_precision();
         if let (Some(parent), Some(weight)) = (of_x, weight) {
-            grads.register::<G>(parent.id, product(grad.clone(), transposed::<G>(weight)));
+            grads.register::<G>(
+                parent.id,
+                product(grad.clone(), transposed::<G>(weight), precision),
+            );
         }
         if let (Some(parent), Some(x)) = (of_weight, x) {
-            grads.register::<G>(parent.id, product(transposed::<G>(x), grad.clone()));
+            grads.register::<G>(parent.id, product(transposed::<G>(x), grad.clone(), precision));
         }
         if let Some(parent) = of_bias {
             let width = grad.meta.shape()[1];
             let sums = sum_columns(wrap::<G, 2>(grad)).reshape([width]);
             grads.register::<G>(parent.id, primitive(sums));
         }
-    }
-}
-
-fn transposed<G: Gpu>(matrix: CubeTensor<G::Runtime>) -> CubeTensor<G::Runtime> {
-    primitive(wrap::<G, 2>(matrix).transpose())
-}
-
-/// The product of two matrices.
-fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>) -> CubeTensor<R> {
-    #[cfg(feature = "cuda")]
-    if let Some(out) = tensor_memory::product(&left, &right) {
-        return out;
-    }
-    matmul(left, right, None, MatmulStrategy::default(), DType::F32).expect("a product of two matrices")
-}
-
-/// Products whose tiles Hopper's engine (TMA) fetches while the tensor cores work on those before: twice as fast as what
-/// CubeCL takes without tuning. It fills with zeros what lies beyond a matrix, so the double-buffered kernel is right
-/// for every inner width.
-#[cfg(feature = "cuda")]
-mod tensor_memory {
-    use cubecl::features::Tma;
-    use cubek::{
-        matmul::{
-            definition::{MatmulElems, MatmulGlobalElems},
-            launch::{Strategy, launch_ref},
-        },
-        std::InputBinding,
-    };
-
-    use super::*;
-
-    /// Fewer rows or columns than this leave tiles almost empty.
-    const FEWEST: usize = 64;
-
-    pub(super) fn product<R: CubeRuntime>(
-        left: &CubeTensor<R>,
-        right: &CubeTensor<R>,
-    ) -> Option<CubeTensor<R>> {
-        let ([rows, inner], [_, columns]) = (left.meta.shape().dims(), right.meta.shape().dims());
-        let pays = [rows, inner, columns].iter().all(|size| *size >= FEWEST);
-        let there = left.client.properties().features.tma.contains(Tma::Base);
-        if !(there && pays && [left, right].into_iter().all(aligned)) {
-            return None;
-        }
-        let out = empty(left, [rows, columns]);
-        let f32 = DType::F32.into();
-        let mut elements = MatmulElems::from_globals(&MatmulGlobalElems {
-            lhs: f32,
-            rhs: f32,
-            out: f32,
-        });
-        // What the device itself refuses shows when the result is read; no such shape is known.
-        launch_ref(
-            &Strategy::DoubleTmaMma(Default::default()),
-            &left.client,
-            InputBinding::new(left.clone().binding(), f32),
-            InputBinding::new(right.clone().binding(), f32),
-            out.clone().binding(),
-            &mut elements,
-        )
-        .ok()
-        .map(|()| out)
-    }
-
-    /// Whether the engine can read the matrix: rows, or columns, of whole blocks of 16 bytes.
-    fn aligned<R: CubeRuntime>(matrix: &CubeTensor<R>) -> bool {
-        let strides = matrix.meta.strides();
-        let [other, one] = match [strides[0], strides[1]] {
-            [1, other] => [other, 1],
-            [other, one] => [other, one],
-        };
-        let start = matrix.handle.offset_start.unwrap_or(0);
-        one == 1 && other > 0 && other.is_multiple_of(WIDE) && start.is_multiple_of(16)
     }
 }

@@ -28,6 +28,9 @@ pub struct Sam2Section {
     pub multimask: bool,
     /// An object score of 0 or less empties a frame's mask.
     pub object_gate: bool,
+    /// One of 0 or less on the prompted frame empties the masks of all: whether the clip shows what is referred to.
+    #[serde(default)]
+    pub clip_gate: bool,
     /// Sizes and flags of SAM 2.
     pub model: Sam2Config,
 }
@@ -51,6 +54,7 @@ impl LoveConfig {
             sam2: Sam2Section {
                 multimask: false,
                 object_gate: true,
+                clip_gate: false,
                 model: Sam2Config::nano(),
             },
             encoders: EncodersConfig {

@@ -3,7 +3,9 @@
 use burn::prelude::*;
 
 use super::Sam2Love;
-use crate::sam2::{FrameOutput, ImageFeatures, Prompt, TrackSession, Tracker, TrackerConfig};
+use crate::sam2::{
+    FrameOutput, ImageFeatures, NO_OBJECT_LOGIT, Prompt, TrackSession, Tracker, TrackerConfig,
+};
 
 /// One expression on one clip, between frames. Memory does not grow with the clip; dropping the session frees it.
 #[derive(Debug, Clone)]
@@ -12,6 +14,8 @@ pub struct LoveSession<'a, B: Backend> {
     config: TrackerConfig,
     prompt: Tensor<B, 3>,
     session: Option<TrackSession<'a, B>>,
+    /// Where all masks are empty if the object is not seen in the first frame: its score there, `[B, 1]`.
+    first_score: Option<Tensor<B, 2>>,
 }
 
 impl<'a, B: Backend> LoveSession<'a, B> {
@@ -21,6 +25,7 @@ impl<'a, B: Backend> LoveSession<'a, B> {
             config,
             prompt,
             session: None,
+            first_score: None,
         }
     }
 
@@ -39,14 +44,58 @@ impl<'a, B: Backend> LoveSession<'a, B> {
     /// # Shapes
     /// - `features`: of `B` images
     pub fn next_features(&mut self, features: &ImageFeatures<B>) -> FrameOutput<B> {
-        match &mut self.session {
+        let output = match &mut self.session {
             Some(session) => session.step(features),
             None => {
                 let tracker = Tracker::new(&self.model.sam2, self.config.clone());
                 let (session, output) = tracker.start(features, Prompt::Tokens(self.prompt.clone()));
                 self.session = Some(session);
+                if self.model.config.sam2.clip_gate {
+                    self.first_score = Some(output.object_score.clone());
+                }
                 output
             }
+        };
+        match &self.first_score {
+            Some(first) => gated(output, first.clone()),
+            None => output,
         }
+    }
+}
+
+/// Empties the masks, and takes over the score, where the `first` one, `[B, 1]`, is not above 0.
+fn gated<B: Backend>(output: FrameOutput<B>, first: Tensor<B, 2>) -> FrameOutput<B> {
+    let absent = first.clone().lower_equal_elem(0.0); // [B, 1]
+    let masks = absent
+        .clone()
+        .reshape([-1, 1, 1, 1])
+        .expand(output.low_res_logits.dims());
+    FrameOutput {
+        low_res_logits: output.low_res_logits.mask_fill(masks, NO_OBJECT_LOGIT),
+        object_score: output.object_score.mask_where(absent, first),
+        ..output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    type B = burn_flex::Flex;
+
+    #[test]
+    fn what_is_not_in_the_first_frame_is_in_none() {
+        let device = Default::default();
+        let output = FrameOutput::<B> {
+            low_res_logits: Tensor::ones([2, 1, 1, 2], &device),
+            object_score: Tensor::from_data([[3.0], [4.0]], &device),
+            iou: Tensor::ones([2, 1], &device),
+        };
+        let gated = gated(output, Tensor::from_data([[-1.0], [0.5]], &device));
+        let values = |x: TensorData| x.to_vec::<f32>().unwrap();
+        assert_eq!(
+            values(gated.low_res_logits.into_data()),
+            [-1024.0, -1024.0, 1.0, 1.0]
+        );
+        assert_eq!(values(gated.object_score.into_data()), [-1.0, 4.0]);
     }
 }

@@ -5,6 +5,7 @@ use std::{cell::Cell, mem::MaybeUninit};
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{
@@ -24,15 +25,18 @@ const ROWS: usize = 256;
 const FEW: usize = 16;
 /// Rows up to which the left matrix stays near while columns of the right one come and go.
 const LOW: usize = 512;
-/// Parts of its columns, at least, that each thread has.
-const PARTS: usize = 2;
-/// Elements of the right matrix that are packed and multiplied at once where rows are few.
-const WIDE: usize = 512 * 1024;
+/// Elements of the right matrix that are packed and multiplied at once where rows are few: the second cache holds them.
+const WIDE: usize = 256 * 1024;
 /// Elements of a piece of rows, as deep as a block of terms, that stays in the second cache while all columns come and go.
 const PIECE: usize = 192 * 1024;
 
 /// Multiplications from which it pays to pack.
 const SMALL: usize = 64 * 64 * 64;
+
+/// Multiplications from which the product of one row is shared.
+const STRIPES: usize = 256 * 256;
+/// Columns of its pieces.
+const STRIPE: usize = 512;
 
 /// Terms of a piece of a deep product's sums.
 const TERMS: usize = 512;
@@ -66,6 +70,9 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
         // SAFETY: `out` holds values, and nothing but values is written.
         return unsafe { packed_product(kernel, left, right, kernel::maybe(out), begin, None) };
     }
+    if left.rows == 1 && right.column_stride == 1 && multiplications(left, right) >= STRIPES {
+        return row_product(left, right, out, add);
+    }
     if multiplications(left, right) < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
@@ -81,6 +88,37 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
             let rows = i * ROWS..i * ROWS + out.len() / right.columns;
             product(left.rows(rows), right, 1.0, out, add);
         });
+}
+
+/// The product of one row, in stripes of columns: memory is what it takes.
+fn row_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
+    out.par_chunks_mut(STRIPE).enumerate().for_each(|(i, out)| {
+        if !add {
+            out.fill(0.0);
+        }
+        let columns = i * STRIPE..i * STRIPE + out.len();
+        add_rows(left, right.columns(columns), out);
+    });
+}
+
+/// `out += left·right`, where `left` is one row and the elements of `right`'s rows lie one behind the other.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
+fn add_rows(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32]) {
+    const TOGETHER: usize = 4;
+    let factor = |term: usize| left.storage[term * left.column_stride];
+    let row = |term: usize| &right.storage[term * right.row_stride..][..right.columns];
+    let whole = right.rows - right.rows % TOGETHER;
+    for term in (0..whole).step_by(TOGETHER) {
+        let [a, b, c, d] = std::array::from_fn(|i| factor(term + i));
+        let [x, y, z, w] = std::array::from_fn(|i| row(term + i));
+        for ((((out, x), y), z), w) in out.iter_mut().zip(x).zip(y).zip(z).zip(w) {
+            *out += (a * x + b * y) + (c * z + d * w);
+        }
+    }
+    for term in whole..right.rows {
+        let a = factor(term);
+        out.iter_mut().zip(row(term)).for_each(|(out, x)| *out += a * x);
+    }
 }
 
 /// A product in pieces of its terms, which are added up in their order.
@@ -184,111 +222,124 @@ unsafe fn packed_product(
     assert!(right.fits());
     assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
     let shared = multiplications(left, right) >= PARALLEL;
-    let out = Output::new(out, right.columns);
     let threads = if shared { rayon::current_num_threads() } else { 1 };
+    let product = Packed {
+        kernel,
+        left,
+        right,
+        out: Output::new(out, right.columns),
+        begin,
+        then,
+        threads,
+    };
     // SAFETY: the caller's, and `out` is borrowed here alone.
     unsafe {
-        if left.rows <= LOW && right.columns >= 2 * PARTS * threads * kernel.width {
-            low_product(kernel, left, right, out, begin, then, shared);
+        if left.rows <= LOW && right.columns >= 2 * parts(left.rows) * threads * kernel.width {
+            product.low();
         } else {
-            high_product(kernel, left, right, out, begin, then, shared, PACKED);
+            product.high(PACKED);
         }
     }
 }
 
-/// A product of few rows: some columns of the right matrix are packed and multiplied at once, while they are near.
-///
-/// # Safety
-/// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
-#[allow(unsafe_code, reason = "see `kernel::multiply`")]
-unsafe fn low_product(
+/// Parts of the columns, at least, that each thread has of a product of few rows. With more of them none waits for long; but the
+/// fewer the rows, the more counts memory, which is fast where it is read in long rows.
+fn parts(rows: usize) -> usize {
+    if rows < 64 { 2 } else { 4 }
+}
+
+/// A product by the kernel, and by so many threads.
+#[derive(Clone, Copy)]
+struct Packed<'a> {
     kernel: &'static Kernel,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    out: Output<'_>,
-    begin: Start<'_>,
+    left: Matrix<'a>,
+    right: Matrix<'a>,
+    out: Output<'a>,
+    begin: Start<'a>,
     then: Option<Then>,
-    shared: bool,
-) {
-    // Not more than it takes so that no thread waits for long: memory is fast where it is read in long rows.
-    let threads = if shared { rayon::current_num_threads() } else { 1 };
-    let share = right.columns.div_ceil(PARTS * threads);
-    let step = share
-        .min(WIDE / depth(right))
-        .max(1)
-        .next_multiple_of(kernel.width);
-    let part = |i: usize| {
-        let columns = i * step..right.columns.min((i + 1) * step);
-        let out = out.columns(columns.clone());
+    threads: usize,
+}
+
+impl Packed<'_> {
+    /// A product of few rows: some columns of the right matrix are packed and multiplied at once, while they are near.
+    ///
+    /// # Safety
+    /// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
+    #[allow(unsafe_code, reason = "see `kernel::multiply`")]
+    unsafe fn low(self) {
+        let Self { kernel, right, .. } = self;
+        let panels = right.columns.div_ceil(kernel.width);
+        let near = (WIDE / (depth(right) * kernel.width)).max(1);
+        let parts = panels
+            .div_ceil(near)
+            .next_multiple_of(parts(self.left.rows) * self.threads)
+            .min(panels);
+        // As many panels for each as can be.
+        let start = |part: usize| right.columns.min(part * panels / parts * kernel.width);
+        self.each(parts, |part| {
+            let columns = start(part)..start(part + 1);
+            let out = self.out.columns(columns.clone());
+            let mut buffer = BUFFER.take();
+            for terms in blocks(right.rows) {
+                let begin = if terms.start > 0 {
+                    Start::Output
+                } else {
+                    self.begin.columns(columns.clone())
+                };
+                let some = right.rows(terms.clone()).columns(columns.clone());
+                let panels = Panels::pack(kernel, some, 1.0, buffer, false);
+                // SAFETY: only this part writes these columns; the first terms give them values, if the caller does not.
+                unsafe { kernel::multiply(self.left.columns(terms), &panels, out, begin) };
+                buffer = panels.into_buffer();
+            }
+            BUFFER.set(buffer);
+            // SAFETY: the same, and now all of them hold values.
+            unsafe { follow(out, self.then) };
+        });
+    }
+
+    /// A product of many rows: the right matrix is packed once for all pieces of them, at most about `packed` of its elements
+    /// at a time.
+    ///
+    /// # Safety
+    /// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
+    #[allow(unsafe_code, reason = "see `kernel::multiply`")]
+    unsafe fn high(self, packed: usize) {
+        let Self {
+            kernel, left, right, ..
+        } = self;
+        let step = (packed / right.rows).max(1).next_multiple_of(kernel.width);
+        // As many for each thread, two at least, so that none waits for long.
+        let pieces = self.threads * (left.rows * depth(right)).div_ceil(PIECE * self.threads).max(2);
+        let rows = left.rows.div_ceil(pieces).next_multiple_of(kernel.height);
         let mut buffer = BUFFER.take();
-        for terms in blocks(right.rows) {
-            let begin = if terms.start > 0 {
-                Start::Output
-            } else {
-                begin.columns(columns.clone())
-            };
-            let some = right.rows(terms.clone()).columns(columns.clone());
-            let panels = Panels::pack(kernel, some, 1.0, buffer, false);
-            // SAFETY: only this part writes these columns; the first terms give them values, if the caller does not.
-            unsafe { kernel::multiply(left.columns(terms), &panels, out, begin) };
+        for first in (0..right.columns).step_by(step) {
+            let columns = first..right.columns.min(first + step);
+            let some = right.columns(columns.clone());
+            let panels = Panels::pack(kernel, some, 1.0, buffer, self.threads > 1);
+            self.each(left.rows.div_ceil(rows), |piece| {
+                let rows = piece * rows..left.rows.min((piece + 1) * rows);
+                let out = self.out.rows(rows.clone()).columns(columns.clone());
+                let begin = self.begin.columns(columns.clone());
+                // SAFETY: only this piece writes these rows; they hold values behind the product.
+                unsafe {
+                    kernel::multiply(left.rows(rows), &panels, out, begin);
+                    follow(out, self.then);
+                }
+            });
             buffer = panels.into_buffer();
         }
         BUFFER.set(buffer);
-        // SAFETY: the same, and now all of them hold values.
-        unsafe { follow(out, then) };
-    };
-    let parts = right.columns.div_ceil(step);
-    if shared {
-        (0..parts).into_par_iter().for_each(part);
-    } else {
-        (0..parts).for_each(part);
     }
-}
 
-/// A product of many rows: the right matrix is packed once for all pieces of them, at most about `packed` of its elements at a
-/// time.
-///
-/// # Safety
-/// Nothing else uses the output meanwhile, and with [`Start::Output`] it holds values.
-#[allow(unsafe_code, reason = "see `kernel::multiply`")]
-#[allow(clippy::too_many_arguments, reason = "each is said once")]
-unsafe fn high_product(
-    kernel: &'static Kernel,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    out: Output<'_>,
-    begin: Start<'_>,
-    then: Option<Then>,
-    shared: bool,
-    packed: usize,
-) {
-    let step = (packed / right.rows).max(1).next_multiple_of(kernel.width);
-    // As many for each thread, two at least, so that none waits for long.
-    let threads = rayon::current_num_threads();
-    let pieces = threads * (left.rows * depth(right)).div_ceil(PIECE * threads).max(2);
-    let rows = left.rows.div_ceil(pieces).next_multiple_of(kernel.height);
-    let mut buffer = BUFFER.take();
-    for first in (0..right.columns).step_by(step) {
-        let columns = first..right.columns.min(first + step);
-        let panels = Panels::pack(kernel, right.columns(columns.clone()), 1.0, buffer, shared);
-        let piece = |i: usize| {
-            let rows = i * rows..left.rows.min((i + 1) * rows);
-            let out = out.rows(rows.clone()).columns(columns.clone());
-            // SAFETY: only this piece writes these rows; they hold values behind the product.
-            unsafe {
-                kernel::multiply(left.rows(rows), &panels, out, begin.columns(columns.clone()));
-                follow(out, then);
-            }
-        };
-        let pieces = left.rows.div_ceil(rows);
-        if shared {
-            (0..pieces).into_par_iter().for_each(piece);
+    /// Does what is to be done for each of `count`.
+    fn each(self, count: usize, work: impl Fn(usize) + Sync + Send) {
+        if self.threads > 1 {
+            (0..count).into_par_iter().for_each(work);
         } else {
-            (0..pieces).for_each(piece);
+            (0..count).for_each(work);
         }
-        buffer = panels.into_buffer();
     }
-    BUFFER.set(buffer);
 }
 
 /// Terms of a block of them.
@@ -396,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(unsafe_code, reason = "see `high_product`")]
+    #[allow(unsafe_code, reason = "see `Packed::high`")]
     #[allow(clippy::print_stderr, reason = "a test that skips itself says so")]
     fn columns_in_several_passes_give_the_same() {
         let Some(kernel) = Kernel::best() else {
@@ -410,17 +461,16 @@ mod tests {
             let mut out = vec![f32::NAN; 600 * 200];
             // SAFETY: `out` is borrowed here alone.
             unsafe {
-                let out = Output::new(kernel::maybe(&mut out), 200);
-                high_product(
+                let product = Packed {
                     kernel,
                     left,
                     right,
-                    out,
-                    Start::Row(&bias),
-                    Some(then),
-                    true,
-                    packed,
-                );
+                    out: Output::new(kernel::maybe(&mut out), 200),
+                    begin: Start::Row(&bias),
+                    then: Some(then),
+                    threads: 2,
+                };
+                product.high(packed);
             }
             out
         };
@@ -435,6 +485,7 @@ mod tests {
     fn products_of_all_sizes_and_orders_are_sums_of_products() {
         let sizes = [
             [1, 1, 1],
+            [1, 301, 1100],
             [16, 64, 256],
             [17, 300, 65],
             [23, 257, 71],

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn_love::ops::product_precision;
 use burn_love::ops::{ProductPrecision, set_product_precision};
 
 use crate::{
@@ -173,10 +175,21 @@ impl std::fmt::Display for Device {
             #[cfg(feature = "cpu")]
             Self::Cpu => write!(f, "cpu ({} threads)", rayon::current_num_threads()),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(_, name) => write!(f, "wgpu ({name})"),
+            Self::Wgpu(_, name) => write!(f, "wgpu ({name}){}", rounding()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Cuda(index) => write!(f, "cuda:{index}{}", rounding()),
         }
+    }
+}
+
+/// What a GPU's factors are rounded to, where they are.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn rounding() -> &'static str {
+    match product_precision() {
+        ProductPrecision::F32 => "",
+        ProductPrecision::Tf32 => ", products in tf32",
+        ProductPrecision::Bf16 => ", products in bf16",
+        ProductPrecision::F16 => ", products in f16",
     }
 }
 

@@ -28,7 +28,7 @@ for part in $parts; do
       if [ -n "${PARITY_ROOT:-}" ] && [ ! -e "$PARITY_ROOT" ]; then
         mkdir -p "$(dirname "$PARITY_ROOT")" && ln -s "$PWD" "$PARITY_ROOT"
       fi
-      for gpu in cuda cuda_f32 cuda_bf16 wgpu wgpu_f16; do
+      for gpu in cuda cuda_f32 cuda_f16 cuda_bf16 wgpu wgpu_f16; do
         BURN_LOVE_REQUIRE_GPU=1 "$bin/parity" "gpu::$gpu::" --nocapture --test-threads 1 >"$out/parity-$gpu.txt" 2>&1
         grep -E '^test result|FAILED|panicked|largest relative' "$out/parity-$gpu.txt" | head -60
       done

@@ -282,7 +282,8 @@ mod wgpu_f16 {
         let filled = |device: &_| Tensor::<Gpu, 3>::full([2, 8, 8], FINE, device);
         let least = |x: Tensor<Gpu, 3>| x.into_data().to_vec::<f32>().unwrap()[0];
         let product = |x: Tensor<Gpu, 3>| {
-            let eye = Tensor::eye(8, &x.device()).unsqueeze().expand([2, 8, 8]);
+            let eye = Tensor::<Gpu, 2>::eye(8, &x.device()).unsqueeze::<3>();
+            let eye = eye.expand([2, 8, 8]);
             matmul(x, eye)
         };
         let Some((held, gpu)) = claim_f16() else { return };
@@ -307,6 +308,15 @@ mod cuda_f32 {
         crate::Bounds::F32
     );
     exactly_on_gpu!(burn_love_tests::cuda::Gpu, burn_love_tests::cuda::claim_f32);
+}
+
+#[cfg(feature = "cuda")]
+mod cuda_f16 {
+    on_gpu!(
+        burn_love_tests::cuda::Gpu,
+        burn_love_tests::cuda::claim_f16,
+        crate::Bounds::TF32
+    );
 }
 
 #[cfg(feature = "cuda")]

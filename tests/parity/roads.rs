@@ -11,7 +11,7 @@ use burn::{
     tensor::backend::AutodiffBackend,
 };
 use burn_flex::Flex;
-use burn_love::ops::{attention, conv1x1, conv2d_channels_last, gelu, layer_norm, linear};
+use burn_love::ops::{attention, conv1x1, conv2d_channels_last, gelu, layer_norm, linear, matmul};
 
 use crate::Bounds;
 
@@ -158,6 +158,11 @@ fn convolved<B: Backend>(inputs: &[Tensor<B, 4>], stride: usize, padding: usize)
     }
 }
 
+/// A product whose right side is a view.
+fn across<B: Backend>(x: &[Tensor<B, 3>]) -> Tensor<B, 3> {
+    matmul(x[0].clone(), x[1].clone().swap_dims(1, 2))
+}
+
 /// All roads on one GPU.
 pub fn check<G: AutodiffBackend>(gpu: &G::Device, bounds: Bounds) {
     let cpu = Default::default();
@@ -203,6 +208,13 @@ pub fn check<G: AutodiffBackend>(gpu: &G::Device, bounds: Bounds) {
             &theirs,
             bounds,
         );
+    }
+    for [b, rows, inner, columns] in [[1, 70, 68, 132], [3, 5, 7, 3], [2, 40, 24, 33]] {
+        let inputs = [numbers([b, rows, inner], 1), numbers([b, columns, inner], 2)];
+        let ours = run::<G, 3>(gpu, &inputs, across, across);
+        let theirs = run::<Cpu, 3>(&cpu, &inputs, across, across);
+        let name = format!("{b} products of {rows} by {inner} and {inner} by {columns}");
+        agree(&name, &ours, &theirs, bounds);
     }
     for (dims, out, kernel, stride, padding) in CONVOLUTIONS {
         let inputs = [

@@ -1,22 +1,21 @@
 //! A GPU that one test holds at a time.
 
-use std::sync::MutexGuard;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn_love::ops::{ProductPrecision, set_product_precision};
 
-/// The right to use the GPU; behind it, products are as they were before.
+/// The right to use a GPU; behind it, products are as they were before.
 pub struct Held {
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Held {
-    pub(crate) fn new(alone: MutexGuard<'static, ()>) -> Self {
-        Self { _alone: alone }
-    }
-
-    /// Settles what is multiplied in meanwhile.
-    pub(crate) fn multiply_in(&mut self, precision: ProductPrecision) {
+    /// Waits for the test before, and settles what is multiplied in meanwhile: that is the same for all GPUs.
+    pub(crate) fn multiplying_in(precision: ProductPrecision) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         set_product_precision(precision);
+        Self { _alone: alone }
     }
 }
 

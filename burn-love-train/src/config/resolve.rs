@@ -343,6 +343,14 @@ mod tests {
     #[test]
     fn every_preset_resolves_and_survives_its_own_toml() {
         for preset in PRESETS {
+            assert!(
+                preset.summary().ends_with('.'),
+                "{}: {}",
+                preset.name,
+                preset.summary()
+            );
+        }
+        for preset in PRESETS {
             let config = resolve(&[Source::Preset(preset.name.into())]).unwrap();
             let embedded = Source::Embedded {
                 path: "x".into(),

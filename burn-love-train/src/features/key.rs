@@ -6,6 +6,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     prelude::*,
 };
+use burn_love::ops::product_precision;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -71,7 +72,12 @@ impl Fingerprint {
             }
         }
         let mut values = Values(Content::new());
-        values.0.bytes(B::name(device).as_bytes());
+        let name = B::name(device);
+        values.0.bytes(name.as_bytes());
+        // CPUs multiply in f32 alone.
+        if name != "flex" {
+            values.0.bytes(format!("{:?}", product_precision()).as_bytes());
+        }
         let config = serde_json::to_vec(config).expect("configs are plain values");
         values.0.bytes(&config);
         module.visit(&mut values);

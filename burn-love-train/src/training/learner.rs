@@ -51,9 +51,9 @@ pub struct StepValues {
     /// Cross-entropy of where the prompts point, unweighted.
     #[serde(default)]
     pub pointing: f64,
-    /// Cross-entropy of where the fusion finds the object, unweighted; 0 where it has no weight.
+    /// Cross-entropy of where the fusion finds the object, unweighted; nothing where it has no weight.
     #[serde(default)]
-    pub grounding: f64,
+    pub grounding: Option<f64>,
     /// Mean IoU of the first frame over the rows that show the object there.
     pub j: f64,
     /// Mean F-measure of precision and recall (β² = 0.3) of the first frame over the same rows, at the same threshold.
@@ -74,7 +74,9 @@ impl StepValues {
         self.dice += values.dice * rows;
         self.object += values.object * rows;
         self.pointing += values.pointing * present;
-        self.grounding += values.grounding * rows;
+        if let Some(grounding) = values.grounding {
+            *self.grounding.get_or_insert_default() += grounding * rows;
+        }
         self.j += values.j * present;
         self.f += values.f * present;
         self.rows += values.rows;
@@ -90,7 +92,7 @@ impl StepValues {
             dice: self.dice / rows,
             object: self.object / rows,
             pointing: self.pointing / present,
-            grounding: self.grounding / rows,
+            grounding: self.grounding.map(|sum| sum / rows),
             j: self.j / present,
             f: self.f / present,
             ..self
@@ -136,13 +138,15 @@ impl<B: Backend> LoveLearner<B> {
             losses.dice,
             losses.object,
             losses.pointing,
-            losses.grounding,
         ];
-        let mut all: Vec<Tensor<B, 1>> = parts.into_iter().map(Tensor::detach).collect();
+        let grounded = losses.grounding.is_some();
+        let parts = parts.into_iter().chain(losses.grounding);
+        let mut all: Vec<Tensor<B, 1>> = parts.map(Tensor::detach).collect();
+        let scalars = all.len();
         all.extend([both, either, area].map(|x| x.reshape([b])));
         let values = Tensor::cat(all, 0).into_data().convert::<f64>();
         let values = values.as_slice::<f64>().expect("just converted");
-        let (scalars, counts) = values.split_at(6);
+        let (scalars, counts) = values.split_at(scalars);
         let (mut j, mut f, mut present) = (0.0, 0.0, 0u32);
         for i in (0..b).filter(|i| counts[2 * b + i] > 0.0) {
             let [both, either, area] = [counts[i], counts[b + i], counts[2 * b + i]];
@@ -158,7 +162,7 @@ impl<B: Backend> LoveLearner<B> {
             dice: scalars[2],
             object: scalars[3],
             pointing: scalars[4],
-            grounding: scalars[5],
+            grounding: grounded.then(|| scalars[5]),
             j: j / shown,
             f: f / shown,
             rows: b,

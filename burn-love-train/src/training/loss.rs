@@ -67,8 +67,8 @@ pub struct Losses<B: Backend> {
     pub object: Tensor<B, 1>,
     /// Cross-entropy of where the prompts point.
     pub pointing: Tensor<B, 1>,
-    /// Cross-entropy of the patches that the fusion finds; 0 where it was not asked for them.
-    pub grounding: Tensor<B, 1>,
+    /// Cross-entropy of the patches that the fusion finds, where it was asked for them.
+    pub grounding: Option<Tensor<B, 1>>,
 }
 
 impl Objective {
@@ -102,16 +102,13 @@ impl Objective {
         let first = labels.clone().narrow(1, 0, 1);
         let [_, cells] = output.pointing.dims();
         let pointing = soft_cross_entropy(output.pointing.clone(), covered(first.clone(), cells));
-        let grounding = match output.grounding.clone() {
-            Some(found) => {
-                let covered = match visible {
-                    Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
-                    None => covered(first, found.dims()[1]),
-                };
-                soft_cross_entropy_or_none(found, covered)
-            }
-            None => Tensor::zeros([1], &device),
-        };
+        let grounding = output.grounding.clone().map(|found| {
+            let covered = match visible {
+                Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
+                None => covered(first, found.dims()[1]),
+            };
+            soft_cross_entropy_or_none(found, covered)
+        });
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
         let present = labels.clone().max_dim(1); // [B·K, 1]
@@ -122,7 +119,9 @@ impl Objective {
         if self.pointing > 0.0 {
             total = total + pointing.clone() * self.pointing;
         }
-        if self.grounding > 0.0 {
+        if self.grounding > 0.0
+            && let Some(grounding) = &grounding
+        {
             total = total + grounding.clone() * self.grounding;
         }
         Losses {

@@ -108,7 +108,7 @@ impl<B: Backend> EncoderBlock<B> {
     /// - `padding`: `[B, L]`, true at positions to ignore
     ///
     /// # Panics
-    /// If the block is causal.
+    /// If the block is causal, or there are no rows.
     pub fn forward_rows(
         &self,
         x: Tensor<B, 3>,

@@ -52,6 +52,9 @@ impl<B: Backend> FusionTransformer<B> {
     /// # Shapes
     /// - `tokens`: `[B, L, D]`; output: `[B, R, D]` with as many tokens as `rows` hold
     /// - `padding`: `[B, L]`, true at tokens to ignore
+    ///
+    /// # Panics
+    /// If there are no rows.
     pub fn forward_rows(
         &self,
         tokens: Tensor<B, 3>,

@@ -79,7 +79,10 @@ fn gated<B: Backend>(output: FrameOutput<B>, first: Tensor<B, 2>) -> FrameOutput
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Distribution;
+
     use super::*;
+    use crate::love::LoveConfig;
     type B = burn_flex::Flex;
 
     #[test]
@@ -97,5 +100,41 @@ mod tests {
             [-1024.0, -1024.0, 1.0, 1.0]
         );
         assert_eq!(values(gated.object_score.into_data()), [-1.0, 4.0]);
+    }
+
+    #[test]
+    fn the_first_frame_alone_decides_where_the_config_says_so() {
+        let device = Default::default();
+        let mut config = LoveConfig::nano();
+        config.sam2.object_gate = false;
+        config.sam2.model.image_size = 64;
+        let mut model = config.init::<B>(&device);
+        let frames = [0, 1].map(|_| {
+            let pixels = Tensor::random([1, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
+            model.sam2.forward_image(pixels)
+        });
+        let prompt = Tensor::random([1, 1, 128], Distribution::Normal(0.0, 1.0), &device);
+        let track = |model: &Sam2Love<B>| {
+            let mut session = model.track(prompt.clone(), Some(2));
+            frames.each_ref().map(|frame| session.next_features(frame))
+        };
+        let scores = |outputs: [FrameOutput<B>; 2]| outputs.map(|output| output.object_score.into_scalar());
+        let [first, second] = scores(track(&model));
+        assert!((first - second).abs() > 1e-5, "{first} and {second} are alike");
+        // Between the two, so that one is above 0 and the other is not.
+        let head = &mut model.sam2.sam_mask_decoder.pred_obj_score_head;
+        let last = head.layers.last_mut().unwrap();
+        last.bias = last
+            .bias
+            .take()
+            .map(|bias| bias.map(|bias| bias - (first + second) / 2.0));
+        model.config.sam2.clip_gate = true;
+        let outputs = track(&model);
+        let empty = outputs.each_ref().map(|output| {
+            let largest = output.low_res_logits.clone().max().into_scalar();
+            f64::from(largest) == NO_OBJECT_LOGIT
+        });
+        assert_eq!(empty, [first < second; 2]);
+        assert!(first > second || scores(outputs).iter().all(|score| *score < 0.0));
     }
 }

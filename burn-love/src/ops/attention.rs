@@ -2,7 +2,7 @@
 
 use burn::{prelude::*, tensor::activation::softmax};
 
-use super::{MAX_BUFFER, matmul};
+use super::{MAX_BUFFER, matmul::matmul_floats};
 
 /// `softmax(q·kᵀ / √Dh)·v`, in chunks of queries (and of heads where one query row is still too wide).
 ///
@@ -126,13 +126,13 @@ fn whole<B: Backend>(
     value: Tensor<B, 4>,
     mask: Option<Tensor<B, 4, Bool>>,
 ) -> Tensor<B, 4> {
-    let mut scores = matmul(query, key); // [B, heads, Lq, Lk]
+    let mut scores = matmul_floats(query, key); // [B, heads, Lq, Lk]
     if let Some(mask) = mask {
         let mask = mask.expand(scores.dims());
         // Finite, so that a fully ignored row stays finite: softmax subtracts the row's maximum.
         scores = scores.mask_fill(mask, -1e30);
     }
-    matmul(softmax(scores, 3), value)
+    matmul_floats(softmax(scores, 3), value)
 }
 
 #[cfg(test)]

@@ -134,17 +134,55 @@ fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("contiguous f32, by construction")
 }
 
+/// Whether a `multiversion`ed function that says it is compiled for a processor with fused multiply-adds; elsewhere they would
+/// be calls.
+macro_rules! fused {
+    () => {
+        multiversion::target::target_cfg_f!(any(
+            target_feature = "fma",
+            target_feature = "avx512f",
+            target_arch = "aarch64"
+        ))
+    };
+}
+use fused;
+
+/// `a·b + c`, rounded once if `FUSED`.
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The polynomial of `x` with these coefficients, the last one that of the highest power.
+#[inline(always)]
+fn polynomial<const FUSED: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let terms = coefficients.into_iter().rev();
+    terms
+        .reduce(|sum, coefficient| multiply_add::<FUSED>(sum, x, coefficient))
+        .unwrap_or(0.0)
+}
+
 /// exp(x) for x ≤ 0; zero below f32's normal range, and not a number where x is none.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+fn exp<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it leaves an integer in the mantissa
     const ONE: u32 = 127 << 23;
     let scaled = x * std::f32::consts::LOG2_E;
     let scaled = if scaled < -126.0 { -126.0 } else { scaled };
     let shifted = scaled + ROUND;
     let r = (scaled - (shifted - ROUND)) * std::f32::consts::LN_2;
-    let poly = 1.0
-        + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
+    let poly = polynomial::<FUSED, 7>(
+        r,
+        [
+            1.0,
+            1.0,
+            1.0 / 2.0,
+            1.0 / 6.0,
+            1.0 / 24.0,
+            1.0 / 120.0,
+            1.0 / 720.0,
+        ],
+    );
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(ONE)); // 2 to the integer
     if x < -87.0 { 0.0 } else { poly * power }
 }

@@ -5,7 +5,8 @@ use burn::prelude::*;
 #[cfg(feature = "cube")]
 use super::product_precision;
 
-/// The product of two batches of matrices.
+/// The product of two batches of matrices. Where one is to be used again for all of the other, that is Burn's own product,
+/// in the numbers that it takes by itself.
 ///
 /// # Shapes
 /// - `left`: `[.., M, K]`; `right`: `[.., K, N]`; output: `[.., M, N]`

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use burn::{prelude::*, tensor::DType};
 
 /// Numbers that a GPU multiplies matrices in. Tensors are f32 all the same: factors are rounded, and products summed up
-/// and kept in f32, in the backward pass too. Norms, softmax, attention's own kernel, and resizing are f32 throughout, as
-/// are all products on a CPU.
+/// and kept in f32. The backward pass takes the same numbers, but [`Tf32`](Self::Tf32) in place of [`F16`](Self::F16), which
+/// would lose small gradients. Attention and resizing are never in 16 bits, norms and softmax f32 throughout, as are all
+/// products on a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum ProductPrecision {
@@ -39,12 +40,28 @@ pub fn product_precision() -> ProductPrecision {
 }
 
 impl ProductPrecision {
-    /// Whether `device` can multiply in these numbers. Without a road of its own a backend takes f32 for all of them.
+    /// Whether `device` multiplies in these numbers: in 16 bits only by a road of its own, where it has them.
     pub fn is_supported<B: Backend>(self, device: &B::Device) -> bool {
+        #[cfg(feature = "cube")]
+        let has = |dtype| super::cube::is_gpu::<B>() && B::supports_dtype(device, dtype);
+        #[cfg(not(feature = "cube"))]
+        let has = |_| {
+            let _ = device;
+            false
+        };
         match self {
             Self::F32 | Self::Tf32 => true,
-            Self::Bf16 => B::supports_dtype(device, DType::BF16),
-            Self::F16 => B::supports_dtype(device, DType::F16),
+            Self::Bf16 => has(DType::BF16),
+            Self::F16 => has(DType::F16),
+        }
+    }
+
+    /// That of products with a gradient for a factor: f16 would lose small ones.
+    #[cfg_attr(not(feature = "cube"), allow(dead_code, reason = "only GPUs round"))]
+    pub(crate) fn of_gradients(self) -> Self {
+        match self {
+            Self::F16 => Self::Tf32,
+            other => other,
         }
     }
 

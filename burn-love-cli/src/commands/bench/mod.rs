@@ -41,7 +41,7 @@ pub fn run(args: &BenchArgs, global: &Global) -> Result<(), CliError> {
     let precision = device.precision(global.precision);
     let name = device.to_string();
     printer::note(format_args!(
-        "device {name}, products in {precision}; {} runs of each case behind {} to warm up",
+        "device {name}; {} runs of each case behind {} to warm up",
         args.runs, args.warm_up
     ));
     for case in &args.cases {

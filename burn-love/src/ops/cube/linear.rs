@@ -80,7 +80,7 @@ impl<G: Gpu> Backward<G, 3> for LinearLayer {
         let grad = grads.consume::<G>(&ops.node);
         let [x, weight] = ops.state;
         let [of_x, of_weight, of_bias] = ops.parents;
-        let precision = product_precision();
+        let precision = product_precision().of_gradients();
         if let (Some(parent), Some(weight)) = (of_x, weight) {
             grads.register::<G>(
                 parent.id,

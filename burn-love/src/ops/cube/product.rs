@@ -83,6 +83,7 @@ impl<G: Gpu> Backward<G, 2> for Product {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<G>(&ops.node);
         let (left, right, precision) = ops.state;
+        let precision = precision.of_gradients();
         let [of_left, of_right] = ops.parents;
         if let (Some(parent), Some(right)) = (of_left, right) {
             let slope = product(grad.clone(), transposed::<G>(right), precision);

@@ -322,7 +322,7 @@ fn exponentials(scores: &mut [f32], moments: &mut [[f32; 2]], out: &mut [f32], v
     for ((scores, [largest, sum]), out) in rows {
         let most = maximum(scores).max(*largest);
         if *sum > 0.0 && most > *largest {
-            let factor = exp(*largest - most);
+            let factor = exp::<{ fused!() }>(*largest - most);
             *sum *= factor;
             out.iter_mut().for_each(|x| *x *= factor);
         }
@@ -331,12 +331,12 @@ fn exponentials(scores: &mut [f32], moments: &mut [[f32; 2]], out: &mut [f32], v
         let mut chunks = scores.chunks_exact_mut(LANES);
         for chunk in &mut chunks {
             for (x, lane) in chunk.iter_mut().zip(&mut lanes) {
-                *x = exp(*x - most);
+                *x = exp::<{ fused!() }>(*x - most);
                 *lane += *x;
             }
         }
         for (x, lane) in chunks.into_remainder().iter_mut().zip(&mut lanes) {
-            *x = exp(*x - most);
+            *x = exp::<{ fused!() }>(*x - most);
             *lane += *x;
         }
         *sum += lanes.iter().sum::<f32>();
@@ -348,7 +348,7 @@ fn exponentials(scores: &mut [f32], moments: &mut [[f32; 2]], out: &mut [f32], v
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 fn score_gradients(scores: &mut [f32], slopes: &mut [f32], [largest, inverse]: [f32; 2], along: f32) {
     for (x, slope) in scores.iter_mut().zip(slopes) {
-        *x = exp(*x - largest) * inverse;
+        *x = exp::<{ fused!() }>(*x - largest) * inverse;
         *slope = *x * (*slope - along);
     }
 }

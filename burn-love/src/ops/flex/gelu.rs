@@ -74,7 +74,7 @@ fn backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
 pub(super) fn gelu_in_place(x: &mut [f32]) {
     for x in x {
-        *x *= normal(*x).0;
+        *x *= normal::<{ fused!() }>(*x).0;
     }
 }
 
@@ -82,19 +82,19 @@ pub(super) fn gelu_in_place(x: &mut [f32]) {
 fn gelu_gradient(x: &[f32], grad: &[f32], out: &mut [f32]) {
     const INV_SQRT_2PI: f32 = 0.398_942_3;
     for ((x, grad), out) in x.iter().zip(grad).zip(out) {
-        let (cdf, exponential) = normal(*x);
+        let (cdf, exponential) = normal::<{ fused!() }>(*x);
         *out = grad * (cdf + x * exponential * INV_SQRT_2PI);
     }
 }
 
 /// The normal distribution function at `x`, and exp(−x²/2), which both directions need.
 #[inline(always)]
-fn normal(x: f32) -> (f32, f32) {
+fn normal<const FUSED: bool>(x: f32) -> (f32, f32) {
     const P: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
-    let exponential = exp(-0.5 * x * x);
-    let t = 1.0 / (1.0 + P * x.abs());
-    let poly =
-        t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
+    let exponential = exp::<FUSED>(-0.5 * x * x);
+    let t = 1.0 / multiply_add::<FUSED>(P, x.abs(), 1.0);
+    let coefficients = [0.254_829_6, -0.284_496_74, 1.421_413_7, -1.453_152, 1.061_405_4];
+    let poly = t * polynomial::<FUSED, 5>(t, coefficients);
     let tail = 0.5 * poly * exponential; // 1 − Φ(|x|)
     (if x >= 0.0 { 1.0 - tail } else { tail }, exponential)
 }

@@ -1,6 +1,9 @@
 //! The presets: what differs from the defaults, as data.
 
-use burn_love::encoders::{TextKind, VisionKind};
+use burn_love::{
+    encoders::{TextKind, VisionKind},
+    fusion::FusionConfig,
+};
 
 use super::{Config, Source};
 
@@ -57,8 +60,8 @@ pub const PRESETS: &[Preset] = presets![
 ];
 
 /// What makes any preset one of nano's scale: nano's sizes and its shipped parts; CLIP has none, so its weights are fresh.
-/// What presets vary stays: layers, tokens, strategy and accumulation of the fusion, kinds of encoders, and the parts that
-/// learn.
+/// What presets vary stays: tokens, strategy and accumulation of the fusion, kinds of encoders, and the parts that learn.
+/// Where the paper has six layers nano has two, so of all layers there is a third.
 pub fn nano_scale(config: &Config) -> Vec<Source> {
     let encoders = &config.model.encoders;
     let nano = Config::nano();
@@ -79,6 +82,7 @@ pub fn nano_scale(config: &Config) -> Vec<Source> {
         format!("fusion.width={}", fusion.width),
         format!("fusion.projection_width={}", fusion.projection_width),
         format!("fusion.heads={}", fusion.heads),
+        format!("fusion.layers={}", scaled(&config.model.fusion)),
         format!("train.lr={:e}", nano.train.lr),
         format!("train.accumulation={}", nano.train.accumulation),
     ];
@@ -103,6 +107,15 @@ pub fn nano_scale(config: &Config) -> Vec<Source> {
     settings.into_iter().map(Source::Set).collect()
 }
 
+/// The layers of a fusion at nano's scale.
+fn scaled(fusion: &FusionConfig) -> usize {
+    let (nano, paper) = (FusionConfig::nano(), FusionConfig::paper());
+    if fusion.width == nano.width {
+        return fusion.layers;
+    }
+    (fusion.layers * nano.layers).div_ceil(paper.layers)
+}
+
 impl Preset {
     /// The preset called `name`.
     pub fn find(name: &str) -> Option<&'static Self> {
@@ -116,5 +129,29 @@ impl Preset {
             .next()
             .unwrap_or_default()
             .trim_start_matches(['#', ' '])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resolve;
+
+    #[test]
+    fn at_nanos_scale_layers_are_a_third() {
+        let expected = [
+            ("ablation-layers-1", 1),
+            ("paper", 2),
+            ("ablation-layers-12", 4),
+            ("nano", 2),
+        ];
+        for (name, layers) in expected {
+            let preset = Source::Preset(name.into());
+            let scale = nano_scale(&resolve(std::slice::from_ref(&preset)).unwrap());
+            let sources: Vec<_> = std::iter::once(preset).chain(scale).collect();
+            let config = resolve(&sources).unwrap();
+            assert_eq!(config.model.fusion.layers, layers, "{name}");
+            assert_eq!(config.model.fusion.width, FusionConfig::nano().width, "{name}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn_love::ops::product_precision;
 use burn_love::ops::{ProductPrecision, set_product_precision};
+use clap::ValueEnum;
 
 use crate::{
     args::{Global, Precision},
@@ -242,15 +243,18 @@ impl Global {
     pub fn probe(&self) -> Result<Device, CliError> {
         let device = self.device.probe()?;
         let precision = device.precision(self.precision);
-        let products = match precision {
-            Precision::F32 => ProductPrecision::F32,
-            Precision::Tf32 => ProductPrecision::Tf32,
-            Precision::Bf16 => ProductPrecision::Bf16,
-            Precision::F16 => ProductPrecision::F16,
-        };
+        let products = precision.products();
         if !device.multiplies_in(products) {
-            let message = format!("--precision {precision}: {device} does not multiply in {precision}");
-            return Err(CliError::input(message).hint("leave --precision out"));
+            let fits: Vec<_> = Precision::value_variants()
+                .iter()
+                .filter(|other| device.multiplies_in(other.products()))
+                .map(ToString::to_string)
+                .collect();
+            let message = format!(
+                "--precision: expected {} on this device, found {precision}",
+                fits.join(" or ")
+            );
+            return Err(CliError::input(message).hint("leave --precision out, or choose another --device"));
         }
         set_product_precision(products);
         Ok(device)

@@ -363,7 +363,7 @@ fn numbers_that_a_device_does_not_multiply_in() {
     for precision in ["tf32", "bf16", "f16"] {
         let cases = ["--cases", "mask_decoder", "--device", "cpu"];
         let bench = cli(&[&["bench", "--precision", precision], cases.as_slice()].concat());
-        refused(&bench, &["--precision", precision, "cpu"]);
+        refused(&bench, &["--precision", "expected f32 on", precision]);
         let out = out.path().join("run");
         let arguments = [
             "train",
@@ -375,7 +375,7 @@ fn numbers_that_a_device_does_not_multiply_in() {
             "cpu",
         ];
         let train = cli(&[arguments.as_slice(), &["--precision", precision]].concat());
-        refused(&train, &["--precision", precision, "cpu"]);
+        refused(&train, &["--precision", "expected f32 on", precision]);
         assert!(!out.exists());
     }
 }

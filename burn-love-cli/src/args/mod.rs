@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bench;
+mod precision;
 mod pretrain;
 mod sam2;
 mod values;
@@ -18,6 +19,7 @@ use self::values::{bytes, rate, size, threads};
 pub use self::{
     ablate::AblateArgs,
     bench::BenchArgs,
+    precision::Precision,
     pretrain::PretrainCommand,
     sam2::{Sam2Command, Sam2ImageArgs, Sam2VideoArgs, SearchArgs},
 };
@@ -62,26 +64,6 @@ pub struct Global {
     /// Say more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-}
-
-/// Numbers that a GPU multiplies matrices in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// 32-bit floats; on CUDA without tensor cores
-    F32,
-    /// Rounded to 19 bits by the tensor cores of CUDA
-    Tf32,
-    /// 16 bits with the range of 32, on CUDA
-    Bf16,
-    /// 16 bits up to 65,504, on CUDA and where a device of WGPU has them
-    F16,
-}
-
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value().expect("none is skipped");
-        f.write_str(value.get_name())
-    }
 }
 
 /// What to do.

@@ -1,46 +1,90 @@
-//! A product of matrices for processors with AVX2 or AVX-512: tiles of sums in registers, the right side packed in the order
-//! in which they read it (after Goto and van de Geijn, 2008). Elsewhere `gemm` multiplies.
+//! A product of matrices for processors with AVX2, AVX-512 or AMX: tiles of sums in registers, the right side packed in the
+//! order in which they read it (after Goto and van de Geijn, 2008). Elsewhere `gemm` multiplies.
 //!
-//! An element is the same sum, whatever the kernel, the tile, the piece and the thread that it falls to.
+//! An element is the same sum, whatever the tile, the piece and the thread that it falls to, and the same for AVX2 and AVX-512.
 
-use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
+use std::{cell::Cell, marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use super::matrix::Matrix;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
 pub(super) use panels::{Panels, blocks};
 
-/// Elements of panels that rows meet one behind the other before the next rows do: they stay in the second cache, and parts of
-/// an output's row are written in a row.
+/// Words of panels that rows meet one behind the other before the next rows do: they stay in the second cache, and parts of an
+/// output's row are written in a row.
 const GROUP: usize = 96 * 1024;
 /// The most sums in a tile.
-const SUMS: usize = 8 * 48;
+const SUMS: usize = 32 * 32;
+/// Words in a line of the cache.
+const LINE: usize = 16;
 
-/// What multiplies tiles with some processors' vectors.
+thread_local! {
+    /// What a left side was packed into last.
+    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// What multiplies tiles with some processors' registers.
 #[derive(Debug)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "other processors have none")
 )]
 pub(super) struct Kernel {
-    /// Rows of a tile: with its vectors of columns, nearly as many sums as there are registers.
+    /// Rows of a tile: with its columns, nearly as many sums as there are registers.
     pub height: usize,
     /// Columns of a tile.
     pub width: usize,
-    /// Columns in a vector.
-    lanes: usize,
-    /// What computes so many rows of so many vectors.
+    /// Rows and columns of which a tile that is not whole has multiples.
+    grain: [usize; 2],
+    /// Terms of which a packed side has multiples.
+    terms: usize,
+    /// Half words that a number takes in a packed side.
+    halves: usize,
+    /// What computes so many rows and columns.
     sums: fn(usize, usize) -> Sums,
     /// Packs a few panels of `factor·right`.
     pack: unsafe fn(Matrix<'_>, f32, &mut [f32]),
+    /// How the left side is packed, if it is not read where it lies.
+    left: Option<PackLeft>,
+    /// What a thread does before it computes, and behind that.
+    around: [unsafe fn(); 2],
 }
 
-/// Depth; the left side and the stride of its rows; the right side, packed; the output and the stride of its rows; what is
-/// added to the sums, and its stride.
-type Sums = unsafe fn(usize, *const f32, usize, *const f32, *mut f32, usize, Option<(*const f32, usize)>);
+/// # Safety
+/// The processor has what the kernel takes, and the tile's sides are as long as it says.
+type Sums = unsafe fn(Tile);
+
+/// Sums of products, of whole registers.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// Terms.
+    depth: usize,
+    left: *const f32,
+    /// Of the left side's rows, unless it is packed.
+    left_stride: usize,
+    /// Packed.
+    right: *const f32,
+    out: *mut f32,
+    /// Of the output's rows.
+    stride: usize,
+    /// What is added to the sums, and the stride of its rows.
+    begin: Option<(*const f32, usize)>,
+    /// What later tiles read: the second cache may fetch a few lines of it for each step of terms.
+    ahead: *const f32,
+}
+
+/// How a left side is packed, tile by tile.
+#[derive(Debug)]
+struct PackLeft {
+    /// Rows that are packed at once: they stay in the second cache, beside a group of panels.
+    rows: usize,
+    pack: unsafe fn(Matrix<'_>, &mut [f32]),
+}
 
 impl Kernel {
     /// The kernels that this processor has all it takes for, the best one first.
@@ -48,8 +92,12 @@ impl Kernel {
     pub fn usable() -> impl Iterator<Item = &'static Self> {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         let avx512 = is_x86_feature_detected!("avx512f");
-        let avx512 = avx512.then_some(&vectors::AVX512);
-        avx512.into_iter().chain(avx2.then_some(&vectors::AVX2))
+        #[cfg(target_os = "linux")]
+        let amx = amx::usable().then_some(&amx::KERNEL);
+        #[cfg(not(target_os = "linux"))]
+        let amx = None;
+        let vectors = [avx512.then_some(&vectors::AVX512), avx2.then_some(&vectors::AVX2)];
+        amx.into_iter().chain(vectors.into_iter().flatten())
     }
 
     /// None for other processors.
@@ -62,6 +110,30 @@ impl Kernel {
     pub fn best() -> Option<&'static Self> {
         Self::usable().next()
     }
+
+    /// Whether the left side may lie in memory as it likes, rather than with the elements of a row one behind the other.
+    pub fn packs_left(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Words that `terms` of `lines` rows or columns take, packed.
+    pub fn room(&self, terms: usize, lines: usize) -> usize {
+        terms.next_multiple_of(self.terms) * lines * self.halves / 2
+    }
+}
+
+/// Nothing before or behind.
+#[cfg(target_arch = "x86_64")]
+fn nothing() {}
+
+/// The part of `buffer` that begins with a line of the cache and has `words` words; the buffer grows if need be.
+fn lines(buffer: &mut Vec<f32>, words: usize) -> Range<usize> {
+    if buffer.len() < words + LINE {
+        buffer.clear();
+        buffer.resize(words + LINE, 0.0);
+    }
+    let skipped = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    skipped..skipped + words
 }
 
 /// What a product is added to.
@@ -148,7 +220,8 @@ impl<'a> Output<'a> {
     }
 }
 
-/// `out = start + left·right` by this thread alone. The elements of a row lie one behind the other in `left`.
+/// `out = start + left·right` by this thread alone. Unless the kernel packs the left side, the elements of its rows lie one
+/// behind the other.
 ///
 /// # Panics
 /// Unless the sizes fit.
@@ -159,27 +232,109 @@ impl<'a> Output<'a> {
 pub(super) unsafe fn multiply(left: Matrix<'_>, right: &Panels, out: Output<'_>, begin: Start<'_>) {
     assert_eq!(left.columns, right.rows);
     assert_eq!([out.rows, out.columns], [left.rows, right.columns]);
-    assert!(left.columns > 0);
-    if out.columns == 0 {
-        return;
-    }
-    let Kernel { height, width, .. } = *right.kernel();
+    assert!(left.columns > 0 && left.fits());
+    let kernel = right.kernel();
+    let mut buffer = LEFT.take();
+    // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
+    unsafe { kernel.around[0]() };
     for terms in blocks(left.columns) {
         let begin = if terms.start > 0 { Start::Output } else { begin };
         let left = left.columns(terms.clone());
-        let panels: Vec<_> = right.block(terms.clone()).collect();
-        let together = (GROUP / (terms.len() * width)).max(1);
-        for (i, panels) in panels.chunks(together).enumerate() {
-            for row in (0..left.rows).step_by(height) {
-                let rows = row..left.rows.min(row + height);
-                let (left, out) = (left.rows(rows.clone()), out.rows(rows));
-                for (j, panel) in panels.iter().enumerate() {
-                    let first = (i * together + j) * width;
-                    let columns = first..right.columns.min(first + width);
-                    let (out, begin) = (out.columns(columns.clone()), begin.columns(columns));
-                    // SAFETY: the first block of terms has written all there is, if the caller has not.
-                    unsafe { tile(right.kernel(), left, panel, out, begin) };
-                }
+        let panels: Vec<_> = right.block(terms).collect();
+        let together = kernel.left.as_ref().map_or(left.rows, |left| left.rows).max(1);
+        for first in (0..left.rows).step_by(together) {
+            let rows = first..left.rows.min(first + together);
+            let (left, out) = (left.rows(rows.clone()), out.rows(rows));
+            let left = Left::new(kernel, left, &mut buffer);
+            // SAFETY: the first block of terms has written all there is, if the caller has not.
+            unsafe { rows_by_panels(kernel, left, &panels, out, begin) };
+        }
+    }
+    // SAFETY: as above.
+    unsafe { kernel.around[1]() };
+    LEFT.set(buffer);
+}
+
+/// The left side of a block of terms.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    /// Where it lies.
+    Plain(Matrix<'a>),
+    /// Packed: rows, terms and the tiles' words.
+    Packed(usize, usize, &'a [f32]),
+}
+
+impl<'a> Left<'a> {
+    /// Packs it into `buffer`, if that is the kernel's way.
+    #[allow(unsafe_code, reason = "registers of the processor")]
+    fn new(kernel: &Kernel, matrix: Matrix<'a>, buffer: &'a mut Vec<f32>) -> Self {
+        let Some(left) = &kernel.left else {
+            return Self::Plain(matrix);
+        };
+        let rows = matrix.rows.next_multiple_of(kernel.height);
+        let words = lines(buffer, kernel.room(matrix.columns, rows));
+        let tiles = &mut buffer[words];
+        // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
+        unsafe { (left.pack)(matrix, tiles) };
+        Self::Packed(matrix.rows, matrix.columns, tiles)
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Plain(matrix) => matrix.rows,
+            Self::Packed(rows, ..) => *rows,
+        }
+    }
+
+    fn terms(&self) -> usize {
+        match self {
+            Self::Plain(matrix) => matrix.columns,
+            Self::Packed(_, terms, _) => *terms,
+        }
+    }
+
+    /// Rows of one tile.
+    fn tile(self, kernel: &Kernel, rows: Range<usize>) -> Self {
+        match self {
+            Self::Plain(matrix) => Self::Plain(matrix.rows(rows)),
+            Self::Packed(_, terms, tiles) => {
+                let words = kernel.room(terms, kernel.height);
+                let tile = &tiles[rows.start / kernel.height * words..][..words];
+                Self::Packed(rows.len(), terms, tile)
+            }
+        }
+    }
+}
+
+/// A block of terms: rows meet a group of panels before the next rows do.
+///
+/// # Safety
+/// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
+#[allow(unsafe_code, reason = "see `multiply`")]
+unsafe fn rows_by_panels(
+    kernel: &Kernel,
+    left: Left<'_>,
+    panels: &[&[f32]],
+    out: Output<'_>,
+    begin: Start<'_>,
+) {
+    let Kernel { height, width, .. } = *kernel;
+    let words = kernel.room(left.terms(), width);
+    let together = (GROUP / words).max(1);
+    let tiles = left.rows().div_ceil(height);
+    for (i, group) in panels.chunks(together).enumerate() {
+        for (tile_row, row) in (0..left.rows()).step_by(height).enumerate() {
+            let rows = row..left.rows().min(row + height);
+            let (left, out) = (left.tile(kernel, rows.clone()), out.rows(rows));
+            for (j, panel) in group.iter().enumerate() {
+                let index = i * together + j;
+                let columns = index * width..out.columns.min((index + 1) * width);
+                let (out, begin) = (out.columns(columns.clone()), begin.columns(columns));
+                // The same panel of the next group, a part of it for each row of tiles.
+                let next = panels.get(index + together).unwrap_or(panel);
+                let ahead = next.as_ptr().wrapping_add(tile_row * (words / tiles));
+                // SAFETY: the caller's.
+                unsafe { tile(kernel, left, panel, ahead, out, begin) };
             }
         }
     }
@@ -209,18 +364,30 @@ pub(super) unsafe fn maybe(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
 /// # Safety
 /// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
 #[allow(unsafe_code, reason = "see `multiply`")]
-unsafe fn tile(kernel: &Kernel, left: Matrix<'_>, right: &[f32], out: Output<'_>, begin: Start<'_>) {
-    if out.columns.is_multiple_of(kernel.lanes) {
+unsafe fn tile(
+    kernel: &Kernel,
+    left: Left<'_>,
+    right: &[f32],
+    ahead: *const f32,
+    out: Output<'_>,
+    begin: Start<'_>,
+) {
+    let [rows, columns] = kernel.grain;
+    if out.rows.is_multiple_of(rows) && out.columns.is_multiple_of(columns) {
         // SAFETY: the caller's.
-        return unsafe { sums(kernel, left, right, out, begin) };
+        return unsafe { sums(kernel, left, right, ahead, out, begin) };
     }
-    let mut whole = [MaybeUninit::new(0.0); SUMS];
-    let vectors = 0..out.columns.next_multiple_of(kernel.lanes);
-    let whole = Output::new(&mut whole[..left.rows * kernel.width], kernel.width);
+    let mut whole = [MaybeUninit::uninit(); SUMS];
+    let rows = out.rows.next_multiple_of(rows);
+    let whole = Output::new(&mut whole[..rows * kernel.width], kernel.width);
     // SAFETY: nothing is read.
-    unsafe { sums(kernel, left, right, whole.columns(vectors), Start::Zero) };
-    for i in 0..left.rows {
-        // SAFETY: all of `whole` holds values, and so does `out` where the caller says so; nothing else uses either.
+    unsafe {
+        let whole = whole.columns(0..out.columns.next_multiple_of(columns));
+        sums(kernel, left, right, ahead, whole, Start::Zero);
+    }
+    for i in 0..out.rows {
+        // SAFETY: as many columns of `whole` as `out` has hold values, and so does `out` where the caller says so; nothing else
+        // uses either.
         unsafe {
             let sums = whole.row(i);
             for (column, (out, sum)) in out.row(i).iter_mut().zip(sums).enumerate() {
@@ -235,15 +402,33 @@ unsafe fn tile(kernel: &Kernel, left: Matrix<'_>, right: &[f32], out: Output<'_>
     }
 }
 
-/// A tile of whole vectors.
+/// A tile of whole registers.
 ///
 /// # Safety
 /// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
-#[allow(unsafe_code, reason = "vectors of the processor")]
-unsafe fn sums(kernel: &Kernel, left: Matrix<'_>, right: &[f32], out: Output<'_>, begin: Start<'_>) {
-    assert!(left.fits() && left.column_stride == 1);
-    assert_eq!(right.len(), left.columns * kernel.width);
-    assert!(out.rows == left.rows && out.columns.is_multiple_of(kernel.lanes));
+#[allow(unsafe_code, reason = "registers of the processor")]
+unsafe fn sums(
+    kernel: &Kernel,
+    left: Left<'_>,
+    right: &[f32],
+    ahead: *const f32,
+    out: Output<'_>,
+    begin: Start<'_>,
+) {
+    let [rows, columns] = kernel.grain;
+    assert!(out.rows.is_multiple_of(rows) && out.columns.is_multiple_of(columns));
+    assert_eq!(out.rows, left.rows().next_multiple_of(rows));
+    assert_eq!(right.len(), kernel.room(left.terms(), kernel.width));
+    let (from, left_stride) = match left {
+        Left::Plain(left) => {
+            assert!(left.fits() && left.column_stride == 1);
+            (left.storage.as_ptr(), left.row_stride)
+        }
+        Left::Packed(_, terms, words) => {
+            assert_eq!(words.len(), kernel.room(terms, kernel.height));
+            (words.as_ptr(), 0)
+        }
+    };
     let begin = match begin {
         Start::Zero => None,
         Start::Output => Some((out.values.cast_const(), out.stride)),
@@ -252,83 +437,21 @@ unsafe fn sums(kernel: &Kernel, left: Matrix<'_>, right: &[f32], out: Output<'_>
             Some((row.as_ptr(), 0))
         }
     };
-    let run = (kernel.sums)(left.rows, out.columns / kernel.lanes);
-    let (depth, from) = (left.columns, left.storage.as_ptr());
+    let run = (kernel.sums)(out.rows, out.columns);
     // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels; all sides are as long as asserted above.
     unsafe {
-        run(
-            depth,
-            from,
-            left.row_stride,
-            right.as_ptr(),
-            out.values,
-            out.stride,
+        run(Tile {
+            depth: left.terms(),
+            left: from,
+            left_stride,
+            right: right.as_ptr(),
+            out: out.values,
+            stride: out.stride,
             begin,
-        );
+            ahead,
+        });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Fractions, whose sums depend on their order.
-    fn numbers(count: usize, divisor: f32) -> Vec<f32> {
-        let number = |i: usize| (i * 7919 % 41) as f32 - 20.0;
-        (0..count).map(|i| number(i) / divisor).collect()
-    }
-
-    #[test]
-    #[allow(unsafe_code, reason = "see `multiply`")]
-    #[allow(clippy::print_stderr, reason = "says what was not compared")]
-    fn every_kernel_gives_the_same_sums() {
-        for [rows, depth, columns] in [[1, 1, 1], [5, 3, 16], [8, 70, 48], [17, 600, 131], [29, 1100, 97]] {
-            let (a, b) = (numbers(rows * depth, 3.0), numbers(depth * columns, 7.0));
-            let bias = numbers(columns, 11.0);
-            for across in [false, true] {
-                let right = if across {
-                    Matrix::dense(&b, columns, depth).transposed()
-                } else {
-                    Matrix::dense(&b, depth, columns)
-                };
-                let left = Matrix::dense(&a, rows, depth);
-                let product = |kernel| {
-                    let panels = Panels::pack(kernel, right, 0.5, Vec::new(), false);
-                    let mut out = numbers(rows * columns, 13.0);
-                    multiply_into(left, &panels, &mut out, true);
-                    let mut fresh = vec![f32::NAN; rows * columns];
-                    // SAFETY: both hold values.
-                    unsafe {
-                        let out = Output::new(maybe(&mut fresh), columns);
-                        multiply(left, &panels, out, Start::Row(&bias));
-                    }
-                    [out, fresh]
-                };
-                let products: Vec<_> = Kernel::usable().map(product).collect();
-                if products.len() < 2 {
-                    eprintln!(
-                        "not compared: this processor has {} of the kernels",
-                        products.len()
-                    );
-                }
-                for other in products.windows(2) {
-                    assert_eq!(other[0], other[1], "{rows}·{depth}·{columns}, across {across}");
-                }
-                for [out, fresh] in &products {
-                    for (i, (out, fresh)) in out.iter().zip(fresh).enumerate() {
-                        let (row, column) = (i / columns, i % columns);
-                        let term = |k: usize| {
-                            let at = k * right.row_stride + column * right.column_stride;
-                            f64::from(a[row * depth + k]) * f64::from(0.5 * b[at])
-                        };
-                        let sum: f64 = (0..depth).map(term).sum();
-                        let near = |found: f32, start: f32| {
-                            (f64::from(found) - f64::from(start) - sum).abs() < 1e-3 * (depth as f64).sqrt()
-                        };
-                        assert!(near(*out, numbers(i + 1, 13.0)[i]) && near(*fresh, bias[column]));
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ const ROWS: usize = 256;
 const FEW: usize = 16;
 /// Rows up to which the left matrix stays near while columns of the right one come and go.
 const LOW: usize = 512;
-/// Elements of the right matrix that are packed and multiplied at once where rows are few: the second cache holds them.
+/// Words of the right matrix that are packed and multiplied at once where rows are few: the second cache holds them.
 const WIDE: usize = 256 * 1024;
 /// Elements of a piece of rows, as deep as a block of terms, that stays in the second cache while all columns come and go.
 const PIECE: usize = 192 * 1024;
@@ -45,7 +45,7 @@ const NARROW: usize = 64 * 1024;
 /// The most pieces.
 const PIECES: usize = 64;
 
-/// Elements of the right matrix that are packed at once.
+/// Words of the right matrix that are packed at once.
 const PACKED: usize = 4 * 1024 * 1024;
 
 thread_local! {
@@ -55,7 +55,13 @@ thread_local! {
 
 /// `out = factor·left·right`, or `out += factor·left·right`, by this thread alone; `out` has its rows one behind the other.
 pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mut [f32], add: bool) {
-    multiply(left, right, factor, out, add, Parallelism::None);
+    let Some(kernel) = packs(left, right).filter(|kernel| kernel.packs_left()) else {
+        return multiply(left, right, factor, out, add, Parallelism::None);
+    };
+    assert!(right.fits());
+    let panels = Panels::pack(kernel, right, factor, BUFFER.take(), false);
+    kernel::multiply_into(left, &panels, out, add);
+    BUFFER.set(panels.into_buffer());
 }
 
 /// As [`product`], by all threads where it is large: in pieces of rows, of terms where there are many for little output (such
@@ -65,7 +71,8 @@ pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mu
 pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
     assert_eq!(left.columns, right.rows);
     assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
-    if let Some(kernel) = packs(left, right) {
+    let deep = left.columns >= 2 * TERMS && out.len() <= NARROW && multiplications(left, right) >= PARALLEL;
+    if let Some(kernel) = packs(left, right).filter(|_| left.column_stride == 1 || !deep) {
         let begin = if add { Start::Output } else { Start::Zero };
         // SAFETY: `out` holds values, and nothing but values is written.
         return unsafe { packed_product(kernel, left, right, kernel::maybe(out), begin, None) };
@@ -76,7 +83,7 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
     if multiplications(left, right) < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
-    if left.columns >= 2 * TERMS && out.len() <= NARROW {
+    if deep {
         return deep_product(left, right, out, add);
     }
     if left.rows < 4 * ROWS {
@@ -196,8 +203,8 @@ pub(super) fn fresh_product(
 
 /// The kernel, if a product is to be its.
 fn packs(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
-    let suits = left.column_stride == 1 && left.rows >= FEW && multiplications(left, right) >= SMALL;
-    Kernel::best().filter(|_| suits)
+    let large = left.rows >= FEW && multiplications(left, right) >= SMALL;
+    Kernel::best().filter(|kernel| large && (left.column_stride == 1 || kernel.packs_left()))
 }
 
 fn multiplications(left: Matrix<'_>, right: Matrix<'_>) -> usize {
@@ -269,7 +276,7 @@ impl Packed<'_> {
     unsafe fn low(self) {
         let Self { kernel, right, .. } = self;
         let panels = right.columns.div_ceil(kernel.width);
-        let near = (WIDE / (depth(right) * kernel.width)).max(1);
+        let near = (WIDE / kernel.room(depth(right), kernel.width)).max(1);
         let parts = panels
             .div_ceil(near)
             .next_multiple_of(parts(self.left.rows) * self.threads)
@@ -298,7 +305,7 @@ impl Packed<'_> {
         });
     }
 
-    /// A product of many rows: the right matrix is packed once for all pieces of them, at most about `packed` of its elements
+    /// A product of many rows: the right matrix is packed once for all pieces of them, at most about `packed` words
     /// at a time.
     ///
     /// # Safety
@@ -308,7 +315,9 @@ impl Packed<'_> {
         let Self {
             kernel, left, right, ..
         } = self;
-        let step = (packed / right.rows).max(1).next_multiple_of(kernel.width);
+        let step = (packed / kernel.room(right.rows, 1))
+            .max(1)
+            .next_multiple_of(kernel.width);
         // As many for each thread, two at least, so that none waits for long.
         let pieces = self.threads * (left.rows * depth(right)).div_ceil(PIECE * self.threads).max(2);
         let rows = left.rows.div_ceil(pieces).next_multiple_of(kernel.height);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{super::matrix::Matrix, Kernel};
+use super::{super::matrix::Matrix, Kernel, lines};
 
 /// Columns that are packed together: a row's part of them lies in a few cache lines one behind the other. Whole tiles of each
 /// kernel.
@@ -14,8 +14,8 @@ pub(super) const TOGETHER: usize = 96;
 const AHEAD: usize = 8;
 /// The most terms that are summed in registers.
 const DEPTH: usize = 512;
-/// Elements in a line of the cache: a vector of AVX-512 that begins with one is fetched at once.
-const LINE: usize = 16;
+/// What the number of terms of all blocks but the last one is a multiple of: each kernel's.
+pub(super) const TERMS: usize = 32;
 
 /// The terms of a product, in blocks that are summed in registers.
 pub(in super::super) fn blocks(terms: usize) -> impl Iterator<Item = Range<usize>> {
@@ -27,16 +27,17 @@ pub(in super::super) fn blocks(terms: usize) -> impl Iterator<Item = Range<usize
 
 /// How many terms a block of them has; the last one may have fewer.
 fn depth(terms: usize) -> usize {
-    terms.div_ceil(terms.div_ceil(DEPTH).max(1)).max(1)
+    let blocks = terms.div_ceil(DEPTH).max(1);
+    terms.div_ceil(blocks).next_multiple_of(TERMS).max(TERMS)
 }
 
 /// The right side of a product, packed for a kernel: blocks of some rows, in each of them panels as wide as a tile, the last
 /// one filled up with zeros.
 pub(in super::super) struct Panels {
     kernel: &'static Kernel,
-    values: Vec<f32>,
-    /// Elements before the first whole line of the cache.
-    skipped: usize,
+    buffer: Vec<f32>,
+    /// The packed words in it: they begin with a line of the cache, so that a vector of AVX-512 is fetched at once.
+    words: Range<usize>,
     pub rows: usize,
     pub columns: usize,
 }
@@ -52,14 +53,9 @@ impl Panels {
         shared: bool,
     ) -> Self {
         let width = right.columns.next_multiple_of(kernel.width);
-        let size = right.rows * width;
-        if buffer.len() < size + LINE {
-            buffer.clear();
-            buffer.resize(size + LINE, 0.0);
-        }
-        let skipped = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let panels = buffer[skipped..skipped + size].chunks_mut(depth(right.rows) * width);
-        for (rows, values) in blocks(right.rows).zip(panels) {
+        let words = lines(&mut buffer, kernel.room(right.rows, width));
+        let panels = buffer[words.clone()].chunks_mut(kernel.room(depth(right.rows), width).max(1));
+        for (rows, words) in blocks(right.rows).zip(panels) {
             let rows = right.rows(rows);
             // One thread alone takes whole rows.
             let together = if shared { TOGETHER } else { width };
@@ -68,17 +64,17 @@ impl Panels {
                 // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
                 unsafe { (kernel.pack)(rows.columns(columns), factor, panels) };
             };
-            let some = rows.rows * together;
+            let some = kernel.room(rows.rows, together);
             if shared {
-                values.par_chunks_mut(some).enumerate().for_each(pack);
+                words.par_chunks_mut(some).enumerate().for_each(pack);
             } else {
-                values.chunks_mut(some).enumerate().for_each(pack);
+                words.chunks_mut(some).enumerate().for_each(pack);
             }
         }
         Self {
             kernel,
-            values: buffer,
-            skipped,
+            buffer,
+            words,
             rows: right.rows,
             columns: right.columns,
         }
@@ -91,14 +87,16 @@ impl Panels {
 
     /// The buffer, to be used again.
     pub fn into_buffer(self) -> Vec<f32> {
-        self.values
+        self.buffer
     }
 
     /// The panels of a block of rows.
     pub(super) fn block(&self, rows: Range<usize>) -> impl Iterator<Item = &[f32]> {
-        let width = self.columns.next_multiple_of(self.kernel.width);
-        let size = (rows.len() * self.kernel.width).max(1);
-        self.values[self.skipped..][rows.start * width..rows.end * width].chunks_exact(size)
+        let Self { kernel, .. } = self;
+        let width = self.columns.next_multiple_of(kernel.width);
+        let before = kernel.room(rows.start, width);
+        let words = &self.buffer[self.words.clone()][before..][..kernel.room(rows.len(), width)];
+        words.chunks_exact(kernel.room(rows.len(), kernel.width).max(1))
     }
 }
 
@@ -151,7 +149,7 @@ pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &
 fn fetch(matrix: Matrix<'_>, row: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let values = matrix.storage.as_ptr().wrapping_add(row * matrix.row_stride);
-    for column in (0..matrix.columns).step_by(LINE) {
+    for column in (0..matrix.columns).step_by(super::LINE) {
         // SAFETY: x86-64 has the instruction, and it never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(column).cast()) };
     }

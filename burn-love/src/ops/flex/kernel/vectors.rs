@@ -4,7 +4,7 @@
 
 use super::{
     super::matrix::Matrix,
-    Kernel, SUMS, Sums,
+    Kernel, SUMS, Sums, Tile, nothing,
     panels::{TOGETHER, pack},
 };
 
@@ -34,9 +34,13 @@ macro_rules! kernel {
             pub static KERNEL: Kernel = Kernel {
                 height: HEIGHT,
                 width: WIDTH,
-                lanes: LANES,
+                grain: [1, LANES],
+                terms: 1,
+                halves: 2,
                 sums: choose,
                 pack: pack_here,
+                left: None,
+                around: [nothing, nothing],
             };
             const _: () = assert!(HEIGHT * WIDTH <= SUMS && TOGETHER.is_multiple_of(WIDTH));
 
@@ -45,26 +49,28 @@ macro_rules! kernel {
                 pack::<WIDTH>(right, factor, panels);
             }
 
-            fn choose(rows: usize, vectors: usize) -> Sums {
+            fn choose(rows: usize, columns: usize) -> Sums {
+                let vectors = columns / LANES;
                 choose!(rows, vectors, $heights, $counts)
             }
 
-            /// `H` rows of `V` vectors: sums of `depth` columns of `left` times rows of `right`, and `begin`, if there is one.
+            /// `H` rows of `V` vectors.
             ///
             /// # Safety
-            /// The processor has the features. `left` has `H` rows of `depth` elements, `left_stride` apart; `right` has
-            /// `depth` rows of `WIDTH`, one behind the other; `out` has `H` rows of `V` vectors, `stride` apart, and so has
-            /// `begin`, by its own stride.
+            /// The processor has the features. The left side has `H` rows of `depth` elements; the right side `depth` rows of
+            /// `WIDTH`, one behind the other; the output `H` rows of `V` vectors, and so has `begin`, by its own stride.
             #[target_feature(enable = $features)]
-            unsafe fn sums<const H: usize, const V: usize>(
-                depth: usize,
-                left: *const f32,
-                left_stride: usize,
-                right: *const f32,
-                out: *mut f32,
-                stride: usize,
-                begin: Option<(*const f32, usize)>,
-            ) {
+            unsafe fn sums<const H: usize, const V: usize>(tile: Tile) {
+                let Tile {
+                    depth,
+                    left,
+                    left_stride,
+                    right,
+                    out,
+                    stride,
+                    begin,
+                    ..
+                } = tile;
                 let mut sums = [[$zero(); V]; H];
                 for row in 0..H {
                     // The output is needed at the end.

@@ -1,0 +1,163 @@
+use super::*;
+
+/// Fractions between -1 and 1 that follow no simple pattern: their sums depend on their order.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    })
+    .take(count)
+    .collect()
+}
+
+/// A matrix by rows, by columns, or with gaps both ways.
+fn matrix(values: &[f32], rows: usize, columns: usize, order: usize) -> Matrix<'_> {
+    match order {
+        0 => Matrix::dense(values, rows, columns),
+        1 => Matrix::dense(values, columns, rows).transposed(),
+        _ => Matrix::strided(values, [rows, columns], [2 * columns, 2]),
+    }
+}
+
+fn at(matrix: Matrix<'_>, row: usize, column: usize) -> f64 {
+    f64::from(matrix.storage[row * matrix.row_stride + column * matrix.column_stride])
+}
+
+/// `1 + left·right/2`, and `bias + left·right/2`.
+#[allow(unsafe_code, reason = "see `multiply`")]
+fn products(kernel: &'static Kernel, left: Matrix<'_>, right: Matrix<'_>, bias: &[f32]) -> [Vec<f32>; 2] {
+    let panels = Panels::pack(kernel, right, 0.5, Vec::new(), false);
+    let mut added = vec![1.0; left.rows * right.columns];
+    multiply_into(left, &panels, &mut added, true);
+    let mut fresh = vec![f32::NAN; left.rows * right.columns];
+    // SAFETY: it holds values.
+    unsafe {
+        let out = Output::new(maybe(&mut fresh), right.columns);
+        multiply(left, &panels, out, Start::Row(bias));
+    }
+    [added, fresh]
+}
+
+/// What a sum is rounded to, of terms of such a size in all.
+const ROUNDING: f64 = 1.0 / (1 << 22) as f64;
+
+#[test]
+fn every_kernel_gives_sums_of_products() {
+    for [rows, depth, columns] in [
+        [1, 1, 1],
+        [5, 3, 16],
+        [8, 70, 48],
+        [16, 32, 32],
+        [17, 600, 131],
+        [29, 1100, 97],
+        [150, 33, 40],
+    ] {
+        let (a, b) = (numbers(2 * rows * depth, 1), numbers(2 * depth * columns, 2));
+        let bias = numbers(columns, 3);
+        for order in 0..3 {
+            let right = matrix(&b, depth, columns, order);
+            for kernel in Kernel::usable() {
+                let left = matrix(&a, rows, depth, if kernel.packs_left() { order } else { 0 });
+                let [added, fresh] = products(kernel, left, right, &bias);
+                for (i, (added, fresh)) in added.iter().zip(&fresh).enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let terms = (0..depth).map(|k| 0.5 * at(left, row, k) * at(right, k, column));
+                    let (sum, size) = terms.fold((0.0, 1.0), |(sum, size), x| (sum + x, size + x.abs()));
+                    for (found, start) in [(*added, 1.0), (*fresh, bias[column])] {
+                        let error = (f64::from(found) - f64::from(start) - sum).abs();
+                        assert!(
+                            error < ROUNDING * size,
+                            "{kernel:?}, {rows}·{depth}·{columns}, order {order}, [{row}, {column}]: off by {error:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::print_stderr, reason = "says what was not compared")]
+fn kernels_of_vectors_give_the_same_sums() {
+    let kernels: Vec<_> = Kernel::usable().filter(|kernel| !kernel.packs_left()).collect();
+    if kernels.len() < 2 {
+        eprintln!("not compared: this processor has {} of them", kernels.len());
+    }
+    let [rows, depth, columns] = [29, 1100, 97];
+    let (a, b) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+    let (left, right) = (Matrix::dense(&a, rows, depth), Matrix::dense(&b, depth, columns));
+    let bias = numbers(columns, 3);
+    let found: Vec<_> = kernels
+        .iter()
+        .map(|kernel| products(kernel, left, right, &bias))
+        .collect();
+    assert!(found.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// Products of bf16 in threes are no worse than fused multiply-adds: their errors' mean square over many sums says so.
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::print_stderr, reason = "a test that skips itself says so")]
+fn tiles_are_as_exact_as_vectors() {
+    let kernels: Vec<_> = Kernel::usable().collect();
+    let [tiles, vectors, ..] = kernels[..] else {
+        eprintln!("skipped: this processor has {} kernels", kernels.len());
+        return;
+    };
+    for depth in [8, 64, 1000] {
+        let (rows, columns) = (64, 64);
+        let (a, b) = (numbers(rows * depth, depth as u64), numbers(depth * columns, 2));
+        // Sizes from 2⁻⁶⁰ to 2⁶⁰, the same for all terms of a sum.
+        let scaled: Vec<_> = a
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x * 2f32.powi((i / depth) as i32 * 2 - 60))
+            .collect();
+        let (left, right) = (
+            Matrix::dense(&scaled, rows, depth),
+            Matrix::dense(&b, depth, columns),
+        );
+        let error = |kernel| {
+            let panels = Panels::pack(kernel, right, 1.0, Vec::new(), false);
+            let mut out = vec![f32::NAN; rows * columns];
+            multiply_into(left, &panels, &mut out, false);
+            let errors = out.iter().enumerate().map(|(i, found)| {
+                let (row, column) = (i / columns, i % columns);
+                let sum: f64 = (0..depth).map(|k| at(left, row, k) * at(right, k, column)).sum();
+                ((f64::from(*found) - sum) * 2f64.powi(60 - 2 * row as i32)).powi(2)
+            });
+            errors.sum::<f64>().sqrt()
+        };
+        let (tiles, vectors) = (error(tiles), error(vectors));
+        assert!(
+            tiles <= 1.05 * vectors,
+            "{depth} terms: {tiles:e}, vectors {vectors:e}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_number_is_not_lost() {
+    for kernel in Kernel::usable() {
+        for odd in [f32::NAN, -f32::NAN, f32::from_bits(0x7fff_ffff), f32::INFINITY] {
+            let (mut a, b) = (numbers(40 * 70, 1), numbers(70 * 40, 2));
+            a[3 * 70 + 69] = odd;
+            let panels = Panels::pack(kernel, Matrix::dense(&b, 70, 40), 1.0, Vec::new(), false);
+            let mut out = vec![0.0; 40 * 40];
+            multiply_into(Matrix::dense(&a, 40, 70), &panels, &mut out, false);
+            for (i, x) in out.iter().enumerate() {
+                assert_eq!(
+                    x.is_finite(),
+                    i / 40 != 3,
+                    "{kernel:?}, {odd}, [{}, {}]",
+                    i / 40,
+                    i % 40
+                );
+            }
+        }
+    }
+}

@@ -41,6 +41,8 @@ pub(super) struct Kernel {
     pub width: usize,
     /// Rows and columns of which a tile that is not whole has multiples.
     grain: [usize; 2],
+    /// Terms and columns from which it is faster than the next kernel.
+    least: usize,
     /// Terms of which a packed side has multiples.
     terms: usize,
     /// Half words that a number takes in a packed side.
@@ -106,9 +108,9 @@ impl Kernel {
         std::iter::empty()
     }
 
-    /// The best one, if there is any.
-    pub fn best() -> Option<&'static Self> {
-        Self::usable().next()
+    /// The best one for products of so many terms and columns, if there is any.
+    pub fn best(terms: usize, columns: usize) -> Option<&'static Self> {
+        Self::usable().find(|kernel| terms.min(columns) >= kernel.least)
     }
 
     /// Whether the left side may lie in memory as it likes, rather than with the elements of a row one behind the other.

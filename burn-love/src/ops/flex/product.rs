@@ -71,8 +71,7 @@ pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, factor: f32, out: &mu
 pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32], add: bool) {
     assert_eq!(left.columns, right.rows);
     assert_eq!(left.rows.checked_mul(right.columns), Some(out.len()));
-    let deep = left.columns >= 2 * TERMS && out.len() <= NARROW && multiplications(left, right) >= PARALLEL;
-    if let Some(kernel) = packs(left, right).filter(|_| left.column_stride == 1 || !deep) {
+    if let Some(kernel) = shares(left, right) {
         let begin = if add { Start::Output } else { Start::Zero };
         // SAFETY: `out` holds values, and nothing but values is written.
         return unsafe { packed_product(kernel, left, right, kernel::maybe(out), begin, None) };
@@ -83,7 +82,7 @@ pub(super) fn shared_product(left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32
     if multiplications(left, right) < PARALLEL {
         return product(left, right, 1.0, out, add);
     }
-    if deep {
+    if deep(left, right) {
         return deep_product(left, right, out, add);
     }
     if left.rows < 4 * ROWS {
@@ -171,7 +170,7 @@ pub(super) fn fresh_product(
 ) -> FlexTensor {
     let dims = [left.rows, right.columns];
     assert!(bias.is_none_or(|bias| bias.len() == right.columns));
-    if let Some(kernel) = packs(left, right) {
+    if let Some(kernel) = shares(left, right) {
         let count = left.rows * right.columns;
         let mut values = Vec::with_capacity(count);
         let begin = bias.map_or(Start::Zero, Start::Row);
@@ -204,7 +203,19 @@ pub(super) fn fresh_product(
 /// The kernel, if a product is to be its.
 fn packs(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
     let large = left.rows >= FEW && multiplications(left, right) >= SMALL;
-    Kernel::best().filter(|kernel| large && (left.column_stride == 1 || kernel.packs_left()))
+    Kernel::best(right.rows, right.columns)
+        .filter(|kernel| large && (left.column_stride == 1 || kernel.packs_left()))
+}
+
+/// The kernel, if a product is to be its, by all threads in pieces of rows or columns.
+fn shares(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
+    packs(left, right).filter(|_| left.column_stride == 1 || !deep(left, right))
+}
+
+/// Whether a product has many terms for little output, such as a weight's gradient: its terms are what is shared.
+fn deep(left: Matrix<'_>, right: Matrix<'_>) -> bool {
+    let narrow = left.rows.saturating_mul(right.columns) <= NARROW;
+    left.columns >= 2 * TERMS && narrow && multiplications(left, right) >= PARALLEL
 }
 
 fn multiplications(left: Matrix<'_>, right: Matrix<'_>) -> usize {
@@ -381,7 +392,7 @@ pub(super) enum Right<'a> {
 impl<'a> Right<'a> {
     /// `packed` where many rows in all come from the left, each with its elements one behind the other.
     pub fn new(matrix: Matrix<'a>, factor: f32, packed: bool) -> Self {
-        match Kernel::best().filter(|_| packed) {
+        match Kernel::best(matrix.rows, matrix.columns).filter(|_| packed) {
             Some(kernel) => {
                 assert!(matrix.fits());
                 Self::Packed(Panels::pack(kernel, matrix, factor, Vec::new(), false))
@@ -459,7 +470,7 @@ mod tests {
     #[allow(unsafe_code, reason = "see `Packed::high`")]
     #[allow(clippy::print_stderr, reason = "a test that skips itself says so")]
     fn columns_in_several_passes_give_the_same() {
-        let Some(kernel) = Kernel::best() else {
+        let Some(kernel) = Kernel::best(530, 200) else {
             eprintln!("skipped: this processor has no kernel");
             return;
         };

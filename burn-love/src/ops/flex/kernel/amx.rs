@@ -12,10 +12,11 @@ use std::{
         x86_64::{
             __cpuid, __cpuid_count, __m512, __m512i, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch,
             _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
-            _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512,
+            _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps,
             _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_shuffle_i32x4,
-            _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
-            _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+            _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+            _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+            _mm512_unpacklo_epi64,
         },
     },
     mem::MaybeUninit,
@@ -34,6 +35,8 @@ const SIDE: usize = 16;
 const PARTS: usize = 3;
 /// Words of a register.
 const REGISTER: usize = SIDE * SIDE;
+/// Where a word has its bf16.
+const UPPER_HALF: i32 = !0xffff;
 /// Rows or columns of a tile of sums: two registers each way, and the other four for both sides.
 const TILE: usize = 2 * SIDE;
 
@@ -41,6 +44,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     height: TILE,
     width: TILE,
     grain: [SIDE, SIDE],
+    least: TILE,
     terms: TERMS,
     halves: PARTS,
     sums: choose,
@@ -427,7 +431,13 @@ fn pair(lines: Matrix<'_>, factor: f32, pair: usize) -> [__m512i; PARTS] {
         split(load(values, factor))
     };
     let (earlier, later) = (term(2 * pair), term(2 * pair + 1));
-    std::array::from_fn(|part| _mm512_or_si512(_mm512_srli_epi32::<16>(earlier[part]), later[part]))
+    // The lower half of a part is zero, unless it is below f32's normal range.
+    const A_OR_B_AND_C: i32 = 0xf8;
+    let upper = _mm512_set1_epi32(UPPER_HALF);
+    std::array::from_fn(|part| {
+        let earlier = _mm512_srli_epi32::<16>(earlier[part]);
+        _mm512_ternarylogic_epi32::<A_OR_B_AND_C>(earlier, later[part], upper)
+    })
 }
 
 /// `factor` times the first 16 values, or those that there are, and zeros.
@@ -444,13 +454,13 @@ fn load(values: &[f32], factor: f32) -> __m512 {
     _mm512_mul_ps(values, _mm512_set1_ps(factor))
 }
 
-/// Three numbers each, the lowest first, that add up to it, and whose lower halves are zero.
+/// Three numbers each, the lowest first, that add up to it; their lower halves are zero, but for those below f32's normal range.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn split(x: __m512) -> [__m512i; PARTS] {
     let upper = |x| {
         let rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(1 << 15));
-        _mm512_and_si512(rounded, _mm512_set1_epi32(!0xffff))
+        _mm512_and_si512(rounded, _mm512_set1_epi32(UPPER_HALF))
     };
     let high = upper(x);
     let rest = _mm512_sub_ps(x, _mm512_castsi512_ps(high));

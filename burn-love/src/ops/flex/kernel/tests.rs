@@ -140,6 +140,40 @@ fn tiles_are_as_exact_as_vectors() {
     }
 }
 
+/// As gradients are now and then; where the kernel has no such numbers they count as zero.
+#[test]
+fn tiny_numbers_do_not_spoil_sums() {
+    const NORMAL: f64 = f32::MIN_POSITIVE as f64;
+    let [rows, depth, columns] = [40, 70, 48];
+    let tiny: Vec<_> = numbers(2 * rows.max(columns) * depth, 1)
+        .into_iter()
+        .enumerate()
+        .map(|(i, x)| x * 2f32.powi(-90 - (i % 60) as i32))
+        .collect();
+    let usual = numbers(2 * rows.max(columns) * depth, 2);
+    for kernel in Kernel::usable() {
+        for order in 0..3 {
+            for (a, b) in [(&tiny, &usual), (&usual, &tiny)] {
+                let left = matrix(a, rows, depth, if kernel.packs_left() { order } else { 0 });
+                let right = matrix(b, depth, columns, order);
+                let panels = Panels::pack(kernel, right, 1.0, Vec::new(), false);
+                let mut out = vec![f32::NAN; rows * columns];
+                multiply_into(left, &panels, &mut out, false);
+                for (i, found) in out.iter().enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let terms = (0..depth).map(|k| at(left, row, k) * at(right, k, column));
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+                    let error = (f64::from(*found) - sum).abs();
+                    assert!(
+                        error <= depth as f64 * (size * f64::from(f32::EPSILON) / 2.0 + NORMAL),
+                        "{kernel:?}, order {order}, [{row}, {column}]: {found:e}, not {sum:e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_number_is_not_lost() {
     for kernel in Kernel::usable() {

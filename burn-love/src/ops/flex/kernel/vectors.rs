@@ -35,6 +35,7 @@ macro_rules! kernel {
                 height: HEIGHT,
                 width: WIDTH,
                 grain: [1, LANES],
+                least: 0,
                 terms: 1,
                 halves: 2,
                 sums: choose,

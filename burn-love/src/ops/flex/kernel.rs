@@ -63,6 +63,10 @@ type Sums = unsafe fn(Tile);
 
 /// Sums of products, of whole registers.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "other processors have no kernel that reads them")
+)]
 struct Tile {
     /// Terms.
     depth: usize,

@@ -35,17 +35,19 @@ thread_local! {
     allow(dead_code, reason = "other processors have none")
 )]
 pub(super) struct Kernel {
-    /// Rows of a tile: with its columns, nearly as many sums as there are registers.
+    #[allow(dead_code, reason = "tests name the kernel that failed")]
+    name: &'static str,
+    /// Rows of a tile: with its columns, as many sums as the registers hold beside what they are made of.
     pub height: usize,
     /// Columns of a tile.
     pub width: usize,
-    /// Rows and columns of which a tile that is not whole has multiples.
-    grain: [usize; 2],
+    /// Rows and columns of a register: a tile that is not whole has multiples of them.
+    register: [usize; 2],
     /// Terms and columns from which it is faster than the next kernel.
     least: usize,
     /// Terms of which a packed side has multiples.
     terms: usize,
-    /// Half words that a number takes in a packed side.
+    /// Half words that a number takes in a packed side: two of an f32, three of three bf16.
     halves: usize,
     /// What computes so many rows and columns.
     sums: fn(usize, usize) -> Sums,
@@ -53,12 +55,12 @@ pub(super) struct Kernel {
     pack: unsafe fn(Matrix<'_>, f32, &mut [f32]),
     /// How the left side is packed, if it is not read where it lies.
     left: Option<PackLeft>,
-    /// What a thread does before it computes, and behind that.
-    around: [unsafe fn(); 2],
+    /// What a thread does before it computes, and behind that: AMX has registers whose shapes are configured.
+    switch: [unsafe fn(); 2],
 }
 
 /// # Safety
-/// The processor has what the kernel takes, and the tile's sides are as long as it says.
+/// The processor has what the kernel takes, which is [`Ready`] in this thread, and the tile's sides are as long as it says.
 type Sums = unsafe fn(Tile);
 
 /// Sums of products, of whole registers.
@@ -80,7 +82,7 @@ struct Tile {
     stride: usize,
     /// What is added to the sums, and the stride of its rows.
     begin: Option<(*const f32, usize)>,
-    /// What later tiles read: the second cache may fetch a few lines of it for each step of terms.
+    /// What later tiles read: the second cache may fetch a few lines of it with each step of terms.
     ahead: *const f32,
 }
 
@@ -132,8 +134,28 @@ impl Kernel {
 #[cfg(target_arch = "x86_64")]
 fn nothing() {}
 
+/// A kernel that this thread may compute with.
+struct Ready(&'static Kernel);
+
+#[allow(unsafe_code, reason = "registers of the processor")]
+impl Ready {
+    fn new(kernel: &'static Kernel) -> Self {
+        // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
+        unsafe { kernel.switch[0]() };
+        Self(kernel)
+    }
+}
+
+#[allow(unsafe_code, reason = "registers of the processor")]
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // SAFETY: as in `new`.
+        unsafe { self.0.switch[1]() };
+    }
+}
+
 /// The part of `buffer` that begins with a line of the cache and has `words` words; the buffer grows if need be.
-fn lines(buffer: &mut Vec<f32>, words: usize) -> Range<usize> {
+fn aligned(buffer: &mut Vec<f32>, words: usize) -> Range<usize> {
     if buffer.len() < words + LINE {
         buffer.clear();
         buffer.resize(words + LINE, 0.0);
@@ -241,8 +263,7 @@ pub(super) unsafe fn multiply(left: Matrix<'_>, right: &Panels, out: Output<'_>,
     assert!(left.columns > 0 && left.fits());
     let kernel = right.kernel();
     let mut buffer = LEFT.take();
-    // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
-    unsafe { kernel.around[0]() };
+    let ready = Ready::new(kernel);
     for terms in blocks(left.columns) {
         let begin = if terms.start > 0 { Start::Output } else { begin };
         let left = left.columns(terms.clone());
@@ -253,11 +274,9 @@ pub(super) unsafe fn multiply(left: Matrix<'_>, right: &Panels, out: Output<'_>,
             let (left, out) = (left.rows(rows.clone()), out.rows(rows));
             let left = Left::new(kernel, left, &mut buffer);
             // SAFETY: the first block of terms has written all there is, if the caller has not.
-            unsafe { rows_by_panels(kernel, left, &panels, out, begin) };
+            unsafe { rows_by_panels(&ready, left, &panels, out, begin) };
         }
     }
-    // SAFETY: as above.
-    unsafe { kernel.around[1]() };
     LEFT.set(buffer);
 }
 
@@ -266,8 +285,11 @@ pub(super) unsafe fn multiply(left: Matrix<'_>, right: &Panels, out: Output<'_>,
 enum Left<'a> {
     /// Where it lies.
     Plain(Matrix<'a>),
-    /// Packed: rows, terms and the tiles' words.
-    Packed(usize, usize, &'a [f32]),
+    Packed {
+        rows: usize,
+        terms: usize,
+        tiles: &'a [f32],
+    },
 }
 
 impl<'a> Left<'a> {
@@ -278,24 +300,28 @@ impl<'a> Left<'a> {
             return Self::Plain(matrix);
         };
         let rows = matrix.rows.next_multiple_of(kernel.height);
-        let words = lines(buffer, kernel.room(matrix.columns, rows));
+        let words = aligned(buffer, kernel.room(matrix.columns, rows));
         let tiles = &mut buffer[words];
         // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels.
         unsafe { (left.pack)(matrix, tiles) };
-        Self::Packed(matrix.rows, matrix.columns, tiles)
+        Self::Packed {
+            rows: matrix.rows,
+            terms: matrix.columns,
+            tiles,
+        }
     }
 
     fn rows(&self) -> usize {
         match self {
             Self::Plain(matrix) => matrix.rows,
-            Self::Packed(rows, ..) => *rows,
+            Self::Packed { rows, .. } => *rows,
         }
     }
 
     fn terms(&self) -> usize {
         match self {
             Self::Plain(matrix) => matrix.columns,
-            Self::Packed(_, terms, _) => *terms,
+            Self::Packed { terms, .. } => *terms,
         }
     }
 
@@ -303,10 +329,13 @@ impl<'a> Left<'a> {
     fn tile(self, kernel: &Kernel, rows: Range<usize>) -> Self {
         match self {
             Self::Plain(matrix) => Self::Plain(matrix.rows(rows)),
-            Self::Packed(_, terms, tiles) => {
+            Self::Packed { terms, tiles, .. } => {
                 let words = kernel.room(terms, kernel.height);
-                let tile = &tiles[rows.start / kernel.height * words..][..words];
-                Self::Packed(rows.len(), terms, tile)
+                Self::Packed {
+                    rows: rows.len(),
+                    terms,
+                    tiles: &tiles[rows.start / kernel.height * words..][..words],
+                }
             }
         }
     }
@@ -318,12 +347,13 @@ impl<'a> Left<'a> {
 /// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
 #[allow(unsafe_code, reason = "see `multiply`")]
 unsafe fn rows_by_panels(
-    kernel: &Kernel,
+    ready: &Ready,
     left: Left<'_>,
     panels: &[&[f32]],
     out: Output<'_>,
     begin: Start<'_>,
 ) {
+    let kernel = ready.0;
     let Kernel { height, width, .. } = *kernel;
     let words = kernel.room(left.terms(), width);
     let together = (GROUP / words).max(1);
@@ -336,11 +366,11 @@ unsafe fn rows_by_panels(
                 let index = i * together + j;
                 let columns = index * width..out.columns.min((index + 1) * width);
                 let (out, begin) = (out.columns(columns.clone()), begin.columns(columns));
-                // The same panel of the next group, a part of it for each row of tiles.
-                let next = panels.get(index + together).unwrap_or(panel);
+                // The same panel of the next group, or of the first one, a part of it for each row of tiles.
+                let next = panels.get(index + together).unwrap_or(&panels[j]);
                 let ahead = next.as_ptr().wrapping_add(tile_row * (words / tiles));
                 // SAFETY: the caller's.
-                unsafe { tile(kernel, left, panel, ahead, out, begin) };
+                unsafe { tile(ready, left, panel, ahead, out, begin) };
             }
         }
     }
@@ -371,17 +401,18 @@ pub(super) unsafe fn maybe(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
 /// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
 #[allow(unsafe_code, reason = "see `multiply`")]
 unsafe fn tile(
-    kernel: &Kernel,
+    ready: &Ready,
     left: Left<'_>,
     right: &[f32],
     ahead: *const f32,
     out: Output<'_>,
     begin: Start<'_>,
 ) {
-    let [rows, columns] = kernel.grain;
+    let kernel = ready.0;
+    let [rows, columns] = kernel.register;
     if out.rows.is_multiple_of(rows) && out.columns.is_multiple_of(columns) {
         // SAFETY: the caller's.
-        return unsafe { sums(kernel, left, right, ahead, out, begin) };
+        return unsafe { sums(ready, left, right, ahead, out, begin) };
     }
     let mut whole = [MaybeUninit::uninit(); SUMS];
     let rows = out.rows.next_multiple_of(rows);
@@ -389,7 +420,7 @@ unsafe fn tile(
     // SAFETY: nothing is read.
     unsafe {
         let whole = whole.columns(0..out.columns.next_multiple_of(columns));
-        sums(kernel, left, right, ahead, whole, Start::Zero);
+        sums(ready, left, right, ahead, whole, Start::Zero);
     }
     for i in 0..out.rows {
         // SAFETY: as many columns of `whole` as `out` has hold values, and so does `out` where the caller says so; nothing else
@@ -414,14 +445,15 @@ unsafe fn tile(
 /// Nothing else uses this part of the output meanwhile, and with [`Start::Output`] it holds values.
 #[allow(unsafe_code, reason = "registers of the processor")]
 unsafe fn sums(
-    kernel: &Kernel,
+    ready: &Ready,
     left: Left<'_>,
     right: &[f32],
     ahead: *const f32,
     out: Output<'_>,
     begin: Start<'_>,
 ) {
-    let [rows, columns] = kernel.grain;
+    let kernel = ready.0;
+    let [rows, columns] = kernel.register;
     assert!(out.rows.is_multiple_of(rows) && out.columns.is_multiple_of(columns));
     assert_eq!(out.rows, left.rows().next_multiple_of(rows));
     assert_eq!(right.len(), kernel.room(left.terms(), kernel.width));
@@ -430,9 +462,9 @@ unsafe fn sums(
             assert!(left.fits() && left.column_stride == 1);
             (left.storage.as_ptr(), left.row_stride)
         }
-        Left::Packed(_, terms, words) => {
-            assert_eq!(words.len(), kernel.room(terms, kernel.height));
-            (words.as_ptr(), 0)
+        Left::Packed { terms, tiles, .. } => {
+            assert_eq!(tiles.len(), kernel.room(terms, kernel.height));
+            (tiles.as_ptr(), 0)
         }
     };
     let begin = match begin {
@@ -444,7 +476,7 @@ unsafe fn sums(
         }
     };
     let run = (kernel.sums)(out.rows, out.columns);
-    // SAFETY: the processor has what it takes, as only `Kernel::usable` gives kernels; all sides are as long as asserted above.
+    // SAFETY: the kernel is ready, so the processor has what it takes; all sides are as long as asserted above.
     unsafe {
         run(Tile {
             depth: left.terms(),
@@ -460,4 +492,4 @@ unsafe fn sums(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -207,7 +207,8 @@ fn packs(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
         .filter(|kernel| large && (left.column_stride == 1 || kernel.packs_left()))
 }
 
-/// The kernel, if a product is to be its, by all threads in pieces of rows or columns.
+/// The kernel, if a product is to be its, by all threads in pieces of rows or columns. Where the left side is transposed, a deep
+/// one is not: its few rows and columns would make pieces for few threads, and packing both sides is much of the work.
 fn shares(left: Matrix<'_>, right: Matrix<'_>) -> Option<&'static Kernel> {
     packs(left, right).filter(|_| left.column_stride == 1 || !deep(left, right))
 }
@@ -451,20 +452,7 @@ fn multiply(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// Numbers between -1 and 1 that follow no simple pattern.
-    fn numbers(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed;
-        std::iter::repeat_with(|| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .take(count)
-        .collect()
-    }
+    use super::{super::kernel::tests::numbers, *};
 
     #[test]
     #[allow(unsafe_code, reason = "see `Packed::high`")]

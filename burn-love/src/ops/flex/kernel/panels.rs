@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{super::matrix::Matrix, Kernel, lines};
+use super::{super::matrix::Matrix, Kernel, aligned};
 
 /// Columns that are packed together: a row's part of them lies in a few cache lines one behind the other. Whole tiles of each
 /// kernel.
@@ -15,7 +15,7 @@ const AHEAD: usize = 8;
 /// The most terms that are summed in registers.
 const DEPTH: usize = 512;
 /// What the number of terms of all blocks but the last one is a multiple of: each kernel's.
-pub(super) const TERMS: usize = 32;
+pub(super) const STEP: usize = 32;
 
 /// The terms of a product, in blocks that are summed in registers.
 pub(in super::super) fn blocks(terms: usize) -> impl Iterator<Item = Range<usize>> {
@@ -28,7 +28,7 @@ pub(in super::super) fn blocks(terms: usize) -> impl Iterator<Item = Range<usize
 /// How many terms a block of them has; the last one may have fewer.
 fn depth(terms: usize) -> usize {
     let blocks = terms.div_ceil(DEPTH).max(1);
-    terms.div_ceil(blocks).next_multiple_of(TERMS).max(TERMS)
+    terms.div_ceil(blocks).next_multiple_of(STEP).max(STEP)
 }
 
 /// The right side of a product, packed for a kernel: blocks of some rows, in each of them panels as wide as a tile, the last
@@ -53,7 +53,7 @@ impl Panels {
         shared: bool,
     ) -> Self {
         let width = right.columns.next_multiple_of(kernel.width);
-        let words = lines(&mut buffer, kernel.room(right.rows, width));
+        let words = aligned(&mut buffer, kernel.room(right.rows, width));
         let panels = buffer[words.clone()].chunks_mut(kernel.room(depth(right.rows), width).max(1));
         for (rows, words) in blocks(right.rows).zip(panels) {
             let rows = right.rows(rows);

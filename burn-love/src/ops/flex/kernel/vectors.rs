@@ -32,16 +32,17 @@ macro_rules! kernel {
             const REACH: usize = 3;
 
             pub static KERNEL: Kernel = Kernel {
+                name: stringify!($name),
                 height: HEIGHT,
                 width: WIDTH,
-                grain: [1, LANES],
+                register: [1, LANES],
                 least: 0,
                 terms: 1,
                 halves: 2,
                 sums: choose,
                 pack: pack_here,
                 left: None,
-                around: [nothing, nothing],
+                switch: [nothing, nothing],
             };
             const _: () = assert!(HEIGHT * WIDTH <= SUMS && TOGETHER.is_multiple_of(WIDTH));
 

@@ -9,6 +9,8 @@ use super::matrix::Matrix;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod fetch;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod vectors;

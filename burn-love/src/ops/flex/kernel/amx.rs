@@ -10,17 +10,14 @@
 use std::{
     arch::{
         asm,
-        x86_64::{
-            __cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_loadu_ps,
-            _mm512_storeu_ps,
-        },
+        x86_64::{__cpuid, __cpuid_count, _mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps},
     },
     mem::MaybeUninit,
     sync::OnceLock,
 };
 
 use super::{
-    Kernel, LINE, PackLeft, SUMS, Sums, Tile,
+    Kernel, LINE, PackLeft, SUMS, Sums, Tile, fetch,
     panels::{STEP, TOGETHER},
 };
 
@@ -164,11 +161,7 @@ unsafe fn sums<const H: usize, const V: usize>(tile: Tile) {
     } = tile;
     for row in 0..H * SIDE {
         // The output is needed at the end.
-        let row = out.wrapping_add(row * stride);
-        for i in 0..V {
-            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(i * SIDE).cast());
-        }
-        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(V * SIDE - 1).cast());
+        fetch::row::<{ fetch::NEAREST }>(out.wrapping_add(row * stride), V * SIDE);
     }
     #[repr(align(64))]
     #[allow(dead_code, reason = "written and read by pointers")]

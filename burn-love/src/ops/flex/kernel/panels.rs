@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::fetch;
 use super::{super::matrix::Matrix, Kernel, aligned};
 
 /// Columns that are packed together: a row's part of them lies in a few cache lines one behind the other. Whole tiles of each
@@ -110,7 +112,11 @@ pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &
         // Row by row, as they lie in memory.
         for row in 0..right.rows {
             let values = &right.storage[row * right.row_stride..][..right.columns];
-            fetch(right, row + AHEAD);
+            let later = right
+                .storage
+                .as_ptr()
+                .wrapping_add((row + AHEAD) * right.row_stride);
+            fetch::row::<{ fetch::NEAREST }>(later, right.columns);
             for (panel, out) in panels.chunks_exact_mut(size).enumerate() {
                 let out = &mut out[row * WIDTH..][..WIDTH];
                 let values = &values[columns(panel)];
@@ -140,17 +146,5 @@ pub(super) fn pack<const WIDTH: usize>(right: Matrix<'_>, factor: f32, panels: &
                 *out = factor * values[row * right.row_stride];
             }
         }
-    }
-}
-
-/// Asks for a row, which need not exist, to be brought into the cache.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "the instruction takes any address")]
-fn fetch(matrix: Matrix<'_>, row: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let values = matrix.storage.as_ptr().wrapping_add(row * matrix.row_stride);
-    for column in (0..matrix.columns).step_by(super::LINE) {
-        // SAFETY: x86-64 has the instruction, and it never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(column).cast()) };
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{
     super::matrix::Matrix,
-    Kernel, SUMS, Sums, Tile, nothing,
+    Kernel, SUMS, Sums, Tile, fetch, nothing,
     panels::{TOGETHER, pack},
 };
 
@@ -76,11 +76,7 @@ macro_rules! kernel {
                 let mut sums = [[$zero(); V]; H];
                 for row in 0..H {
                     // The output is needed at the end.
-                    let row = out.wrapping_add(row * stride);
-                    for vector in 0..V {
-                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(vector * LANES).cast());
-                    }
-                    _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(LANES * V - 1).cast());
+                    fetch::row::<{ fetch::NEAREST }>(out.wrapping_add(row * stride), LANES * V);
                 }
                 let bases: [_; HEIGHT.div_ceil(REACH)] =
                     std::array::from_fn(|i| left.wrapping_add(REACH * i * left_stride));
@@ -89,7 +85,7 @@ macro_rules! kernel {
                     let mut row = [$zero(); V];
                     for (i, row) in row.iter_mut().enumerate() {
                         let right = right.add(step * WIDTH + LANES * i);
-                        _mm_prefetch::<_MM_HINT_T0>(right.wrapping_add(AHEAD * WIDTH).cast());
+                        fetch::line::<{ fetch::NEAREST }>(right.wrapping_add(AHEAD * WIDTH));
                         *row = $load(right);
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {

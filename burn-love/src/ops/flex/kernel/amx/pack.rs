@@ -1,14 +1,17 @@
 //! Both sides of a product as AMX's tiles read them: numbers in three parts each.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_shuffle_i32x4, _mm512_srli_epi32,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512i, __mmask16, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 
-use super::{super::super::matrix::Matrix, PARTS, REGISTER, SIDE, STEP, TILE};
+use super::{
+    super::{super::matrix::Matrix, fetch},
+    PARTS, REGISTER, SIDE, STEP, TILE,
+};
 
 /// Where a word has its bf16.
 const UPPER_HALF: i32 = !0xffff;
@@ -168,7 +171,7 @@ fn pair(lines: Matrix<'_>, factor: f32, pair: usize) -> [__m512i; PARTS] {
         let start = term * lines.column_stride;
         let values = &lines.storage[start..start + lines.rows];
         let next = values.as_ptr().wrapping_add(STEP * lines.column_stride);
-        _mm_prefetch::<_MM_HINT_T1>(next.cast());
+        fetch::line::<{ fetch::SECOND }>(next);
         split(load(values, factor))
     };
     let (earlier, later) = (term(2 * pair), term(2 * pair + 1));

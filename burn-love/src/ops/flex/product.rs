@@ -27,7 +27,8 @@ const FEW: usize = 16;
 const LOW: usize = 512;
 /// Words of the right matrix that are packed and multiplied at once where rows are few: the second cache holds them.
 const WIDE: usize = 256 * 1024;
-/// Elements of a piece of rows, as deep as a block of terms, that stays in the second cache while all columns come and go.
+/// Elements of a piece of rows, as deep as a block of terms. Where they are not packed they stay in the second cache while all
+/// columns come and go.
 const PIECE: usize = 192 * 1024;
 
 /// Multiplications from which it pays to pack.

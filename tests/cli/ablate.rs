@@ -117,6 +117,24 @@ fn what_is_finished_is_not_done_again() {
     }
     assert_eq!(cells[10], "-0.010000");
 
+    // What evaluation alone uses may change: then it is made again, and the training is not.
+    let scores = out.join("ablation-no-accumulation/seed-3/eval/metrics.json");
+    let read = || fs::read_to_string(&scores).unwrap();
+    let earlier = read();
+    let all = [&more[..], &["--set", "eval.threshold=0.999"]].concat();
+    let ended = ablate(&out, "ablation-no-accumulation", &all);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("as eval.threshold changed"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(fs::read(&run).unwrap(), before);
+    assert_ne!(read(), earlier);
+    let ended = ablate(&out, "ablation-no-accumulation", &more);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(read(), earlier);
+
     let other = [
         "--set",
         "train.steps=3",

@@ -39,7 +39,8 @@ fn a_run_holds_what_the_contract_names() {
 #[test]
 fn eval_writes_its_tables_and_dumps() {
     let out = tempfile::tempdir().unwrap();
-    let (scores, dump) = (out.path().join("scores"), out.path().join("dump"));
+    let scores = out.path().join("scores");
+    let dump = scores.join("dump");
     let arguments = [
         "eval",
         "--run",

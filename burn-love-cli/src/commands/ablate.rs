@@ -145,14 +145,15 @@ fn plan(args: &AblateArgs) -> Result<Vec<Planned>, CliError> {
 }
 
 impl Planned {
-    /// The scores, where training and evaluation were finished before with the same config.
+    /// The scores, where training and evaluation were finished before with the same config. Where only what evaluation uses
+    /// differs, older scores are removed.
     fn finished(&self) -> Result<Option<(Value, Vec<ExpressionScore>)>, CliError> {
         let config = self.folder.join("run/config.toml");
         if !config.is_file() {
             return Ok(None);
         }
         let before = resolve(&[Source::File(config.clone())])?;
-        if before != self.config {
+        if before.as_trained() != self.config.as_trained() {
             let keys = differing_keys(&before, &self.config);
             let message = format!(
                 "{}: expected the config of this ablation, found another: {} differ",
@@ -165,6 +166,19 @@ impl Planned {
         }
         let eval = self.folder.join("eval");
         let path = eval.join("metrics.json");
+        if before != self.config {
+            printer::note(format_args!(
+                "{}: evaluated again, as {} changed",
+                eval.display(),
+                differing_keys(&before, &self.config).join(", ")
+            ));
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(CliError::io(&path, &error))
+                }
+                _ => Ok(None),
+            };
+        }
         let metrics = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -75,8 +75,9 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         Some(earlier) => evaluation.compare(earlier),
         None => Ok(()),
     };
-    // Scores that took minutes are kept, whatever the earlier ones are like.
-    output::prepare(&args.out, global.overwrite, OWN)?;
+    // Scores that took minutes are kept, whatever the earlier ones are like. The folder was checked at the start; the dump may
+    // lie in it.
+    output::prepare(&args.out, true, OWN)?;
     write(&evaluation, &args.out)?;
     compared?;
     if args.json {

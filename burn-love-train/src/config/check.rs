@@ -118,6 +118,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     for (key, value) in [
         ("eval.threshold", config.eval.threshold),
         ("eval.null_threshold", config.eval.null_threshold),
+        ("sam2.clip_gate_threshold", config.model.sam2.clip_gate_threshold),
     ] {
         if !(value > 0.0 && value < 1.0) {
             return Err(format!("expected 0 < {key} < 1, found {value}"));

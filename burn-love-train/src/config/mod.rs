@@ -268,6 +268,17 @@ pub struct WeightsConfig {
 }
 
 impl Config {
+    /// The config with the defaults of what inference and evaluation alone use, so that those of one training are equal.
+    pub fn as_trained(&self) -> Self {
+        let default = Self::nano();
+        let mut config = self.clone();
+        config.eval = default.eval;
+        config.model.sam2.object_gate = default.model.sam2.object_gate;
+        config.model.sam2.clip_gate = default.model.sam2.clip_gate;
+        config.model.sam2.clip_gate_threshold = default.model.sam2.clip_gate_threshold;
+        config
+    }
+
     /// The embedded default. It has no pre-trained parts, so everything learns, and tracking too.
     pub fn nano() -> Self {
         Self {

@@ -1,6 +1,11 @@
-//! The frame files of a clip, read but not yet decoded.
+//! The frame files of a clip, each of them read when it is asked for.
 
-use std::{io::Cursor, path::PathBuf};
+use std::{
+    cell::OnceCell,
+    fs::{self, File},
+    io::{BufRead, BufReader, Cursor, Seek},
+    path::{Path, PathBuf},
+};
 
 use image::{ImageReader, RgbImage};
 
@@ -8,61 +13,92 @@ use super::{DataError, files::decode, reader::expect_size};
 
 const EXPECTED: &str = "a decodable frame";
 
-/// The contents of a clip's frame files, in numeric order, at least one.
+/// A clip's frame files in numeric order, at least one. Each is read once, when it is first asked for.
 #[derive(Debug, Clone)]
 pub struct FrameFiles {
-    pub(super) files: Vec<(PathBuf, Vec<u8>)>,
+    files: Vec<(PathBuf, OnceCell<Vec<u8>>)>,
 }
 
 impl FrameFiles {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        Self {
+            files: paths.into_iter().map(|path| (path, OnceCell::new())).collect(),
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.files.len()
     }
 
-    /// The content of each file.
-    pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
-        self.files.iter().map(|(_, bytes)| bytes.as_slice())
+    /// Where frame `t` lies.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    pub fn path(&self, t: usize) -> &Path {
+        &self.files[t].0
     }
 
-    /// Size (width, height) of the first frame, which is not decoded for it.
+    /// The content of frame `t`'s file.
     ///
     /// # Errors
-    /// When the file is no image.
+    /// When it cannot be read.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    pub fn content(&self, t: usize) -> Result<&[u8], DataError> {
+        let (path, content) = &self.files[t];
+        if let Some(bytes) = content.get() {
+            return Ok(bytes);
+        }
+        let bytes = fs::read(path).map_err(|error| DataError::from_io(path, EXPECTED, error))?;
+        Ok(content.get_or_init(|| bytes))
+    }
+
+    /// Size (width, height) of the first frame, of which no more than the header is read for it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no image.
     pub fn size(&self) -> Result<(u32, u32), DataError> {
-        let (path, bytes) = &self.files[0];
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-        let size = reader
-            .map_err(image::ImageError::from)
-            .and_then(ImageReader::into_dimensions);
+        let (path, content) = &self.files[0];
+        let size = match content.get() {
+            Some(bytes) => size_of(Cursor::new(bytes)),
+            None => {
+                let file = File::open(path).map_err(|error| DataError::from_io(path, EXPECTED, error))?;
+                size_of(BufReader::new(file))
+            }
+        };
         size.map_err(|error| DataError::content(path, EXPECTED, error.to_string()))
     }
 
     /// Frame `t`.
     ///
     /// # Errors
-    /// When it cannot be decoded.
+    /// When it cannot be read or decoded.
     ///
     /// # Panics
     /// If there is no such frame.
     pub fn frame(&self, t: usize) -> Result<RgbImage, DataError> {
-        let (path, bytes) = &self.files[t];
-        Ok(decode(path, bytes, EXPECTED)?.to_rgb8())
+        Ok(decode(self.path(t), self.content(t)?, EXPECTED)?.to_rgb8())
     }
 
     /// All frames.
     ///
     /// # Errors
-    /// When one cannot be decoded, or is of another size than the first.
+    /// When one cannot be read or decoded, or is of another size than the first.
     pub fn frames(&self) -> Result<Vec<RgbImage>, DataError> {
         let mut frames: Vec<RgbImage> = Vec::with_capacity(self.count());
-        for (t, (path, _)) in self.files.iter().enumerate() {
+        for t in 0..self.count() {
             let frame = self.frame(t)?;
             if let Some(first) = frames.first() {
-                expect_size(path, "as frame 0", first.dimensions(), frame.dimensions())?;
+                expect_size(self.path(t), "as frame 0", first.dimensions(), frame.dimensions())?;
             }
             frames.push(frame);
         }
         Ok(frames)
     }
+}
+
+fn size_of(content: impl BufRead + Seek) -> Result<(u32, u32), image::ImageError> {
+    ImageReader::new(content).with_guessed_format()?.into_dimensions()
 }

@@ -74,21 +74,12 @@ impl RefAvs {
         self.frame_files(row)?.frames()
     }
 
-    /// The contents of the frame files of a row's clip.
+    /// The frame files of a row's clip; they are not read yet.
     ///
     /// # Errors
-    /// When there is none, one is missing in the middle, or one cannot be read.
+    /// When there is none, or one is missing in the middle.
     pub fn frame_files(&self, row: &Row) -> Result<FrameFiles, DataError> {
-        let read = |path: PathBuf| match fs::read(&path) {
-            Ok(bytes) => Ok((path, bytes)),
-            Err(error) => Err(DataError::from_io(&path, "a decodable frame", error)),
-        };
-        let files = self
-            .frame_paths(row)?
-            .into_iter()
-            .map(read)
-            .collect::<Result<_, _>>()?;
-        Ok(FrameFiles { files })
+        Ok(FrameFiles::new(self.frame_paths(row)?))
     }
 
     /// Frame `t` of a row's clip.

@@ -75,8 +75,10 @@ impl<B: Backend> Asker<'_, B> {
         let (model, preparer, device) = (&self.model, &self.preparer, self.device);
         let encoders = &model.encoders;
         let features = self.features.as_ref();
-        let files = || files.contents();
-        let slot = features.and_then(|features| features.sight(files()));
+        let slot = match features {
+            Some(features) => features.sight(files)?,
+            None => None,
+        };
         let mut seen = recall(slot.as_ref(), device, || {
             see(
                 &encoders.vision,
@@ -120,9 +122,10 @@ impl<B: Backend> Asker<'_, B> {
         };
         let dumps = self.options.dump.is_some() && size != label;
         let mut answers = vec![Answer::default(); questions.len()];
-        let slot = files()
-            .next()
-            .and_then(|file| features.and_then(|features| features.maps(file)));
+        let slot = match features {
+            Some(features) => features.maps(files, 0)?,
+            None => None,
+        };
         let first = recall(slot.as_ref(), device, || {
             let pixels = preparer.sam2_pixels(&frames[0]);
             maps(&model.sam2.image_encoder, pixels, preparer.sam2_size, device)
@@ -172,13 +175,14 @@ impl<B: Backend> Asker<'_, B> {
             });
         }
         let sound = |row: &Row| -> Result<Tensor<B, 3>, EvalError> {
+            let path = self.data.audio_path(row);
             // The cache names an entry by the whole file; without one, only the clip's seconds are read.
             let slot = match self.features.as_ref() {
-                Some(features) => features.sound(&self.data.audio(row)?, frames),
+                Some(features) => features.sound(&path, frames, || self.data.audio(row))?,
                 None => None,
             };
             // Also where the cache knows it: a sound that is too short is an error.
-            let sound = self.preparer.sound_file(&self.data.audio_path(row), frames)?;
+            let sound = self.preparer.sound_file(&path, frames)?;
             Ok(recall(slot.as_ref(), self.device, || heard(&sound)))
         };
         if self.options.swap_audio {

@@ -125,8 +125,8 @@ impl FeatureCache {
         }
     }
 
-    /// An entry, unless it is not there or damaged.
-    pub(super) fn get(&self, key: &Key) -> Option<Features> {
+    /// An entry, or only some frames of a clip's, unless it is not there or damaged.
+    pub(super) fn get(&self, key: &Key, frames: Option<&[usize]>) -> Option<Features> {
         let path = self.folder.join(key.path());
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -137,7 +137,7 @@ impl FeatureCache {
                 return None;
             }
         };
-        if let Some(features) = from_bytes(&bytes, key) {
+        if let Some(features) = from_bytes(&bytes, key, frames) {
             self.read.fetch_add(1, Relaxed);
             return Some(features);
         }

@@ -57,8 +57,8 @@ pub(super) fn to_bytes(key: &Key, features: &Features, precision: CachePrecision
     safetensors::serialize(views, Some(metadata)).expect("names and sizes are right")
 }
 
-/// The tensors in a file's content; nothing if it is damaged, or another entry's.
-pub(super) fn from_bytes(bytes: &[u8], key: &Key) -> Option<Features> {
+/// The tensors in a file's content, or of a clip's only those of some frames; nothing if it is damaged, or another entry's.
+pub(super) fn from_bytes(bytes: &[u8], key: &Key, frames: Option<&[usize]>) -> Option<Features> {
     let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
     let metadata = header.metadata().as_ref()?;
     let file = SafeTensors::deserialize(bytes).ok()?;
@@ -82,10 +82,23 @@ pub(super) fn from_bytes(bytes: &[u8], key: &Key) -> Option<Features> {
                 Dtype::F16 => DType::F16,
                 _ => return None,
             };
-            let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
-            Some(f32s(data))
+            let (bytes, shape) = match frames {
+                Some(frames) => some_frames(&view, frames)?,
+                None => (view.data().to_vec(), view.shape().to_vec()),
+            };
+            Some(f32s(TensorData::from_bytes_vec(bytes, shape, dtype)))
         })
         .collect()
+}
+
+/// Frames of `[1, T, …]`; nothing if it has not that many.
+fn some_frames(view: &TensorView<'_>, frames: &[usize]) -> Option<(Vec<u8>, Vec<usize>)> {
+    let mut shape = view.shape().to_vec();
+    let length = view.data().len() / shape[1].max(1);
+    let all: Vec<&[u8]> = view.data().chunks_exact(length.max(1)).collect();
+    let some: Option<Vec<&[u8]>> = frames.iter().map(|frame| all.get(*frame).copied()).collect();
+    shape[1] = frames.len();
+    Some((some?.concat(), shape))
 }
 
 fn checksum<'a>(tensors: impl Iterator<Item = &'a [u8]>) -> String {

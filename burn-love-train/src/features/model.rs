@@ -1,6 +1,10 @@
 //! A cache as one model uses it: a slot for each input of each part that does not learn.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use burn::prelude::*;
 use burn_love::{
@@ -12,6 +16,10 @@ use super::{
     FeatureCache, Fingerprint, Part, Slot,
     key::{Content, Key},
 };
+use crate::data::{DataError, FrameFiles};
+
+/// An input's file, or the first of its files, and how many of frames or rows it is.
+type Source = (Part, PathBuf, usize);
 
 /// The frozen parts of a model, by their fingerprints, and the cache of what they say.
 #[derive(Debug, Clone)]
@@ -21,6 +29,8 @@ pub struct ModelFeatures {
     vision: Option<Fingerprint>,
     text: Option<Fingerprint>,
     sam2: Option<Fingerprint>,
+    /// Names of inputs from files, which need not be read again for them.
+    names: Arc<Mutex<HashMap<Source, String>>>,
 }
 
 impl ModelFeatures {
@@ -45,6 +55,7 @@ impl ModelFeatures {
                 .map(|()| Fingerprint::of(&encoders.text, &config.text, device)),
             sam2: frozen(trainable.image_encoder)
                 .map(|()| Fingerprint::of(&model.sam2.image_encoder, &image, device)),
+            names: Arc::default(),
         }
     }
 
@@ -53,47 +64,88 @@ impl ModelFeatures {
         &self.cache
     }
 
-    /// Of a WAV file's content, heard as `rows` rows.
-    pub(crate) fn sound(&self, wav: &[u8], rows: usize) -> Option<Slot> {
-        self.slot(Part::Audio, self.audio.as_ref(), |content| {
+    /// Of a WAV file, heard as `rows` rows; `read` gives its content.
+    pub(crate) fn sound(
+        &self,
+        path: &Path,
+        rows: usize,
+        read: impl FnOnce() -> Result<Vec<u8>, DataError>,
+    ) -> Result<Option<Slot>, DataError> {
+        self.slot_of_files((Part::Audio, path.into(), rows), self.audio.as_ref(), |content| {
             content.number(rows);
-            content.bytes(wav);
+            content.bytes(&read()?);
+            Ok(())
         })
     }
 
-    /// Of the contents of a clip's frame files, as the vision encoder sees them.
-    pub(crate) fn sight<'a>(&self, files: impl Iterator<Item = &'a [u8]>) -> Option<Slot> {
-        self.slot(Part::Vision, self.vision.as_ref(), |content| {
-            files.for_each(|file| content.bytes(file));
+    /// Of no sound, heard as `rows` rows. No file is empty, so that the name is nobody else's.
+    pub(crate) fn silence(&self, rows: usize) -> Option<Slot> {
+        let mut content = Content::new();
+        content.number(rows);
+        content.bytes(&[]);
+        Some(self.slot(Part::Audio, self.audio.as_ref()?, content.finish()))
+    }
+
+    /// Of a clip's frames, as the vision encoder sees them.
+    pub(crate) fn sight(&self, files: &FrameFiles) -> Result<Option<Slot>, DataError> {
+        let source = (Part::Vision, files.path(0).into(), files.count());
+        self.slot_of_files(source, self.vision.as_ref(), |content| {
+            for t in 0..files.count() {
+                content.bytes(files.content(t)?);
+            }
+            Ok(())
         })
     }
 
     /// Of a sentence.
     pub(crate) fn sentence(&self, tokens: &Tokens) -> Option<Slot> {
-        self.slot(Part::Text, self.text.as_ref(), |content| {
-            content.number(tokens.length);
-            tokens.ids.iter().for_each(|id| content.number(*id as usize));
-        })
-    }
-
-    /// Of the content of one frame's file, as SAM 2 sees it.
-    pub(crate) fn maps(&self, file: &[u8]) -> Option<Slot> {
-        self.slot(Part::Sam2, self.sam2.as_ref(), |content| content.bytes(file))
-    }
-
-    fn slot(
-        &self,
-        part: Part,
-        weights: Option<&Fingerprint>,
-        input: impl FnOnce(&mut Content),
-    ) -> Option<Slot> {
-        let weights = weights?.clone();
         let mut content = Content::new();
-        input(&mut content);
-        let input = content.finish();
-        Some(Slot {
-            cache: self.cache.clone(),
-            key: Key { part, weights, input },
+        content.number(tokens.length);
+        tokens.ids.iter().for_each(|id| content.number(*id as usize));
+        Some(self.slot(Part::Text, self.text.as_ref()?, content.finish()))
+    }
+
+    /// Of frame `t`, as SAM 2 sees it.
+    pub(crate) fn maps(&self, files: &FrameFiles, t: usize) -> Result<Option<Slot>, DataError> {
+        let source = (Part::Sam2, files.path(t).into(), 1);
+        self.slot_of_files(source, self.sam2.as_ref(), |content| {
+            content.bytes(files.content(t)?);
+            Ok(())
         })
+    }
+
+    /// A slot that is named by the content of files, which are read the first time alone.
+    fn slot_of_files(
+        &self,
+        source: Source,
+        weights: Option<&Fingerprint>,
+        read: impl FnOnce(&mut Content) -> Result<(), DataError>,
+    ) -> Result<Option<Slot>, DataError> {
+        let Some(weights) = weights else { return Ok(None) };
+        let part = source.0;
+        let names = || self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names().get(&source).cloned();
+        let name = match known {
+            Some(name) => name,
+            None => {
+                let mut content = Content::new();
+                read(&mut content)?;
+                let name = content.finish();
+                names().insert(source, name.clone());
+                name
+            }
+        };
+        Ok(Some(self.slot(part, weights, name)))
+    }
+
+    fn slot(&self, part: Part, weights: &Fingerprint, input: String) -> Slot {
+        Slot {
+            cache: self.cache.clone(),
+            key: Key {
+                part,
+                weights: weights.clone(),
+                input,
+            },
+        }
     }
 }

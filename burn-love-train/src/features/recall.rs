@@ -16,9 +16,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// What is kept there.
-    pub fn get(&self) -> Option<Features> {
-        self.cache.get(&self.key)
+    /// What is kept there, or only what is kept of some frames.
+    pub fn get(&self, frames: Option<&[usize]>) -> Option<Features> {
+        self.cache.get(&self.key, frames)
     }
 }
 
@@ -37,7 +37,19 @@ impl<I> Asked<I> {
     /// # Errors
     /// Those of the input.
     pub fn new<E>(slot: Option<Slot>, input: impl FnOnce() -> Result<I, E>) -> Result<Self, E> {
-        match slot.as_ref().and_then(Slot::get) {
+        Self::of_frames(slot, None, input)
+    }
+
+    /// As [`new`](Self::new), of a clip; what is known is taken of some frames alone.
+    ///
+    /// # Errors
+    /// Those of the input.
+    pub fn of_frames<E>(
+        slot: Option<Slot>,
+        frames: Option<&[usize]>,
+        input: impl FnOnce() -> Result<I, E>,
+    ) -> Result<Self, E> {
+        match slot.as_ref().and_then(|slot| slot.get(frames)) {
             Some(features) => Ok(Self::Known(features)),
             None => Ok(Self::Fresh(input()?, slot)),
         }
@@ -70,7 +82,7 @@ pub(crate) fn recall<B: Backend, F: Kept<B>>(
     say: impl FnOnce() -> F,
 ) -> F {
     let Some(slot) = slot else { return say() };
-    let features = slot.get().unwrap_or_else(|| {
+    let features = slot.get(None).unwrap_or_else(|| {
         let began = Instant::now();
         // Reading back waits for the device, so the time is the part's own.
         let features = say().into_features();

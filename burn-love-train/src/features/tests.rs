@@ -10,6 +10,7 @@ use burn_love::{
 };
 
 use super::{entry::from_bytes, *};
+use crate::{data::FrameFiles, inference::Seen};
 
 type B = Flex;
 
@@ -26,6 +27,23 @@ fn model() -> Sam2Love<B> {
 /// A cache for a model of which no part learns.
 fn of(cache: &Arc<FeatureCache>, model: &Sam2Love<B>) -> ModelFeatures {
     ModelFeatures::new(cache.clone(), model, &Trainable::NOTHING, &Default::default())
+}
+
+/// Files of such contents in a new folder.
+fn clip(contents: &[&[u8]]) -> (tempfile::TempDir, FrameFiles) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |(t, content): (usize, &&[u8])| {
+        let path = folder.path().join(t.to_string());
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let files = FrameFiles::new(contents.iter().enumerate().map(write).collect());
+    (folder, files)
+}
+
+/// The place of the maps of a frame whose file has such a content.
+fn place(features: &ModelFeatures, content: &[u8]) -> Slot {
+    features.maps(&clip(&[content]).1, 0).unwrap().unwrap()
 }
 
 fn maps(start: f32) -> NeckFeatures<B> {
@@ -65,7 +83,7 @@ fn an_entry_is_computed_once_and_comes_back_bit_by_bit() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
+    let slot = place(&of(&cache, &model()), b"a frame");
     let first = recall(Some(&slot), &device, || maps(0.0));
     let again = recall(Some(&slot), &device, || -> NeckFeatures<B> {
         panic!("it is kept")
@@ -84,7 +102,7 @@ fn half_precision_rounds_what_is_computed_as_what_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F16, u64::MAX);
-    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
+    let slot = place(&of(&cache, &model()), b"a frame");
     // The last values are beyond f16.
     let computed = recall(Some(&slot), &device, || maps(65_500.0));
     let read = recall(Some(&slot), &device, || -> NeckFeatures<B> {
@@ -103,20 +121,20 @@ fn any_flipped_or_missing_byte_is_noticed_and_computed_again() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
+    let slot = place(&of(&cache, &model()), b"a frame");
     recall(Some(&slot), &device, || maps(0.0));
     let path = files(folder.path()).pop().unwrap();
     let whole = fs::read(&path).unwrap();
-    assert!(from_bytes(&whole, &slot.key).is_some());
-    let expected = from_bytes(&whole, &slot.key).unwrap();
+    assert!(from_bytes(&whole, &slot.key, None).is_some());
+    let expected = from_bytes(&whole, &slot.key, None).unwrap();
     for i in 0..whole.len() {
         let mut flipped = whole.clone();
         flipped[i] ^= 1 << (i % 8);
         // A space of the header may become a tab: then the content is the same.
-        if let Some(found) = from_bytes(&flipped, &slot.key) {
+        if let Some(found) = from_bytes(&flipped, &slot.key, None) {
             assert_eq!(found, expected, "byte {i}");
         }
-        assert!(from_bytes(&whole[..i], &slot.key).is_none(), "cut at {i}");
+        assert!(from_bytes(&whole[..i], &slot.key, None).is_none(), "cut at {i}");
     }
     let mut flipped = whole.clone();
     *flipped.last_mut().unwrap() ^= 4;
@@ -125,7 +143,7 @@ fn any_flipped_or_missing_byte_is_noticed_and_computed_again() {
     assert_eq!(values(&again), values(&maps(0.0)));
     assert_eq!(cache.report().damaged, 1);
     // Not byte by byte: the order of the metadata is not fixed.
-    let kept = from_bytes(&fs::read(&path).unwrap(), &slot.key);
+    let kept = from_bytes(&fs::read(&path).unwrap(), &slot.key, None);
     assert_eq!(kept, Some(expected), "the better one is kept");
 }
 
@@ -135,12 +153,22 @@ fn another_input_other_weights_and_another_config_have_other_names() {
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
     let whose = model();
     let (one, same, other) = (of(&cache, &whose), of(&cache, &whose), of(&cache, &model()));
-    let path = |slot: Option<Slot>| slot.unwrap().key.path();
-    assert_eq!(path(one.maps(b"a")), path(same.maps(b"a")));
-    assert_ne!(path(one.maps(b"a")), path(one.maps(b"b")));
-    assert_ne!(path(one.maps(b"a")), path(other.maps(b"a")));
-    assert_ne!(path(one.sound(b"a", 9)), path(one.sound(b"a", 10)));
-    let sight = |frames: &[&'static [u8]]| path(one.sight(frames.iter().copied()));
+    let path = |slot: Slot| slot.key.path();
+    assert_eq!(path(place(&one, b"a")), path(place(&same, b"a")));
+    assert_ne!(path(place(&one, b"a")), path(place(&one, b"b")));
+    assert_ne!(path(place(&one, b"a")), path(place(&other, b"a")));
+    let sound = |rows, content: &[u8]| {
+        let read = || Ok(content.to_vec());
+        path(
+            one.sound(&PathBuf::from(format!("{content:?}")), rows, read)
+                .unwrap()
+                .unwrap(),
+        )
+    };
+    assert_ne!(sound(9, b"a"), sound(10, b"a"));
+    assert_ne!(sound(9, b"a"), sound(9, b"b"));
+    assert_eq!(sound(9, b""), path(one.silence(9).unwrap()));
+    let sight = |contents: &[&[u8]]| path(one.sight(&clip(contents).1).unwrap().unwrap());
     assert_ne!(sight(&[b"ab", b"c"]), sight(&[b"a", b"bc"]));
 
     let device = Default::default();
@@ -167,8 +195,68 @@ fn parts_that_learn_are_not_kept() {
         ..Trainable::ALL
     };
     let features = ModelFeatures::new(cache, &model, &trainable, &device);
-    assert!(features.sound(b"", 1).is_some());
-    assert!(features.sight(std::iter::empty()).is_none() && features.maps(b"").is_none());
+    assert!(features.silence(1).is_some());
+    let (_folder, files) = clip(&[b""]);
+    assert!(features.sight(&files).unwrap().is_none() && features.maps(&files, 0).unwrap().is_none());
+}
+
+#[test]
+fn an_inputs_files_are_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
+    let features = of(&cache, &model());
+    let (clip_folder, files) = clip(&[b"a", b"b"]);
+    let sound = |read: fn() -> Vec<u8>| {
+        let path = clip_folder.path().join("audio.wav");
+        features.sound(&path, 2, || Ok(read())).unwrap().unwrap().key
+    };
+    let of_clip = |files: &FrameFiles| {
+        let frame = features.maps(files, 1).unwrap().unwrap().key;
+        (features.sight(files).unwrap().unwrap().key, frame)
+    };
+    let (first, heard) = (of_clip(&files), sound(|| b"c".to_vec()));
+    let paths = (0..2).map(|t| files.path(t).to_path_buf()).collect();
+    clip_folder
+        .path()
+        .read_dir()
+        .unwrap()
+        .for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+    let gone = FrameFiles::new(paths);
+    assert_eq!(of_clip(&gone), first);
+    assert_eq!(sound(|| panic!("it is known")), heard);
+    let error = features.maps(&gone, 0).unwrap_err().to_string();
+    assert!(error.contains("expected a decodable frame"), "{error}");
+}
+
+#[test]
+fn of_some_frames_come_the_values_that_all_have_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Default::default();
+    let seen = || {
+        let values = |count: usize| Tensor::<B, 1, Int>::arange(0..count as i64, &device).float() / 7.0;
+        Seen {
+            patches: values(4 * 3 * 5).reshape([1, 4, 3, 5]),
+            cls: values(4 * 5).reshape([1, 4, 5]),
+        }
+    };
+    for precision in [CachePrecision::F32, CachePrecision::F16] {
+        let cache = open(folder.path(), precision, u64::MAX);
+        let (_folder, files) = clip(&[b"a", b"b", b"c", format!("{precision:?}").as_bytes()]);
+        let slot = of(&cache, &model()).sight(&files).unwrap().unwrap();
+        let whole = recall(Some(&slot), &device, seen);
+        let shown = [0, 3];
+        let input = || -> Result<(), ()> { panic!("it is kept") };
+        let some = Asked::of_frames(Some(slot.clone()), Some(&shown), input).unwrap();
+        let some: Seen<B> = some.answer(&device, |()| panic!("it is known"));
+        let indices = Tensor::<B, 1, Int>::from_data([0, 3], &device);
+        assert_eq!(
+            some.patches.to_data(),
+            whole.patches.select(1, indices.clone()).to_data()
+        );
+        assert_eq!(some.cls.to_data(), whole.cls.select(1, indices).to_data());
+        // A clip of fewer frames than that is another one.
+        assert!(slot.get(Some(&[4])).is_none());
+    }
 }
 
 #[test]
@@ -178,14 +266,14 @@ fn beyond_the_limit_nothing_is_kept_and_all_is_answered() {
     let whose = model();
     let size = {
         let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-        let slot = of(&cache, &whose).maps(b"0").unwrap();
+        let slot = place(&of(&cache, &whose), b"0");
         recall(Some(&slot), &device, || maps(0.0));
         cache.report().bytes
     };
     let cache = open(folder.path(), CachePrecision::F32, 2 * size + 1);
     let model = of(&cache, &whose);
     for i in 1..5u8 {
-        let slot = model.maps(&[i]).unwrap();
+        let slot = place(&model, &[i]);
         let found = recall(Some(&slot), &device, || maps(f32::from(i)));
         assert_eq!(values(&found), values(&maps(f32::from(i))));
     }
@@ -202,7 +290,7 @@ fn a_disk_that_refuses_costs_nothing_but_the_entry() {
     let folder = tempfile::tempdir().unwrap();
     let device = Default::default();
     let cache = open(folder.path(), CachePrecision::F32, u64::MAX);
-    let slot = of(&cache, &model()).maps(b"a frame").unwrap();
+    let slot = place(&of(&cache, &model()), b"a frame");
     // A file where the entry's folder would be.
     let path = folder.path().join(slot.key.path());
     fs::write(path.parent().unwrap().parent().unwrap(), b"").unwrap();

@@ -43,6 +43,13 @@ pub fn label_native(mask: &GrayImage) -> Vec<bool> {
     mask.iter().map(|value| *value > 0).collect()
 }
 
+/// The label at `side` × `side`, row by row: of each pixel the one of the mask that its centre lies in.
+pub(crate) fn label_nearest(mask: &GrayImage, side: usize) -> impl Iterator<Item = bool> {
+    let at = move |i: usize, length: u32| ((2 * i + 1) * length as usize / (2 * side)) as u32;
+    let (width, height) = mask.dimensions();
+    (0..side).flat_map(move |y| (0..side).map(move |x| mask.get_pixel(at(x, width), at(y, height)).0[0] > 0))
+}
+
 /// OpenCV's 8-bit grey value, weights in 2⁻¹⁵.
 fn grey([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 9798 + u32::from(g) * 19235 + u32::from(b) * 3735 + (1 << 14)) >> 15) as u8
@@ -129,6 +136,23 @@ mod tests {
         let row = &label_256(&mask)[..256];
         assert_eq!(row.iter().position(|v| *v), Some(127));
         assert!(row[127..].iter().all(|v| *v));
+    }
+
+    #[test]
+    fn the_nearest_pixels_are_those_of_a_library() {
+        use image::imageops::{FilterType, resize};
+        for ((width, height), side) in [
+            ((256, 256), 128),
+            ((64, 48), 128),
+            ((37, 111), 40),
+            ((7, 3), 7),
+            ((640, 480), 256),
+        ] {
+            let mask = GrayImage::from_fn(width, height, |x, y| Luma([u8::from((x * 7 + y * 3) % 5 == 0)]));
+            let expected = resize(&mask, side, side, FilterType::Nearest);
+            let found: Vec<bool> = label_nearest(&mask, side as usize).collect();
+            assert_eq!(found, label_native(&expected), "{width}×{height} at {side}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod official;
 
 pub(crate) use frame::BETA_SQUARED;
 pub use frame::{FrameCounts, PresenceCurve, iou};
+pub(crate) use label::label_nearest;
 pub use label::{LABEL_SIDE, label_256, label_256_colour, label_native};
 pub use official::{ExpressionScore, NullScore, Official, OfficialNull, SeenScore};
 

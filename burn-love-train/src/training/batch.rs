@@ -50,7 +50,7 @@ pub(super) struct BatchRows {
 pub(super) struct Sight {
     /// Frames T of the clip.
     pub frames: usize,
-    /// `[T, 3, V, V]`, or without a cache those of `shown` alone.
+    /// `[T, 3, V, V]`; those of `shown` alone without a cache, and where the cache knows them.
     pub pixels: Asked<Vec<f32>>,
     /// Frames that the fusion is shown, where it is not shown all.
     pub shown: Option<Vec<usize>>,

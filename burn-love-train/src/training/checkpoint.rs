@@ -380,9 +380,10 @@ fn check_config(path: &Path, config: &Config) -> Result<(), CheckpointError> {
 /// that say which rows come in which order or what the best validation is best in.
 pub fn fixed_keys(one: &Config, other: &Config) -> Vec<String> {
     let fixed = |config: &Config| {
+        let config = config.as_trained();
         let mut fixed = Config::nano();
-        fixed.model = config.model.clone();
-        fixed.data = config.data.clone();
+        fixed.model = config.model;
+        fixed.data = config.data;
         fixed.train.seed = config.train.seed;
         fixed.train.batch_size = config.train.batch_size;
         fixed.train.best = config.train.best;

@@ -14,7 +14,6 @@ use burn::{
     prelude::*,
 };
 use burn_love::preprocess::LogMel;
-use image::imageops::FilterType;
 use rand::{
     SeedableRng,
     seq::{SliceRandom, index::sample},
@@ -30,6 +29,7 @@ use crate::{
     data::{RefAvs, Row},
     features::{Asked, ModelFeatures},
     inference::background,
+    metrics::label_nearest,
     samples::{Preparer, SampleError},
     threads::receive,
 };
@@ -137,7 +137,7 @@ impl Rows {
         let (glances, glance) = self.first;
         let done = epoch * self.micro_batches() + number;
         let show = if done < glances { glance } else { self.shown };
-        let side = self.preparer.sam2_size as u32;
+        let side = self.preparer.sam2_size;
         let seed = self.shuffle.unwrap_or(0) ^ GOLDEN;
         let mut batch = BatchRows {
             patches: self.patches(show.patches, epoch, rows, seed),
@@ -178,7 +178,10 @@ impl Rows {
                 Some(frames) => Ok(frames),
                 None => files.frames().map(|frames| decoded.get_or_init(|| frames)),
             };
-            let slot = features.and_then(|features| features.sight(files.contents()));
+            let slot = match features {
+                Some(features) => features.sight(&files)?,
+                None => None,
+            };
             let cached = slot.is_some();
             let pixels = || {
                 let frames = frames()?;
@@ -193,20 +196,21 @@ impl Rows {
             };
             batch.sights.push(Sight {
                 frames: t,
-                pixels: Asked::new(slot, pixels)?,
+                pixels: Asked::of_frames(slot, shown.as_deref(), pixels)?,
                 shown,
             });
 
             let size = files.size()?;
             batch.mask_frames = show.masks.min(t);
-            for (i, file) in files.contents().enumerate().take(batch.mask_frames) {
-                let slot = features.and_then(|features| features.maps(file));
+            for i in 0..batch.mask_frames {
+                let slot = match features {
+                    Some(features) => features.maps(&files, i)?,
+                    None => None,
+                };
                 let pixels = || Ok::<_, SampleError>(self.preparer.sam2_pixels(&frames()?[i]));
                 batch.frames.push(Asked::new(slot, pixels)?);
                 let mask = self.data.mask(row, i, size)?;
-                let mask = image::imageops::resize(&mask, side, side, FilterType::Nearest);
-                let shows = |pixel: &image::Luma<u8>| !null && pixel.0[0] > 0;
-                let label = mask.pixels().map(|pixel| f32::from(u8::from(shows(pixel))));
+                let label = label_nearest(&mask, side).map(|shows| f32::from(u8::from(shows && !null)));
                 batch.labels.extend(label);
             }
         }
@@ -235,19 +239,17 @@ impl Rows {
     ) -> Result<(Asked<LogMel>, bool), SampleError> {
         let features = self.features.as_ref();
         let of = |row: &Row| {
+            let path = self.data.audio_path(row);
             // The cache names an entry by the whole file; without one, only the clip's seconds are read.
             let slot = match features {
-                Some(features) => features.sound(&self.data.audio(row)?, frames),
+                Some(features) => features.sound(&path, frames, || self.data.audio(row))?,
                 None => None,
             };
-            Asked::new(slot, || {
-                self.preparer.sound_file(&self.data.audio_path(row), frames)
-            })
+            Asked::new(slot, || self.preparer.sound_file(&path, frames))
         };
         match self.nulls.draw(row, &self.rows, rng) {
             Some(Deprived::Muted) => {
-                // No file is empty, so that the name is nobody else's.
-                let slot = features.and_then(|features| features.sound(&[], frames));
+                let slot = features.and_then(|features| features.silence(frames));
                 let sound = Asked::new(slot, || Ok::<_, SampleError>(background(frames)))?;
                 Ok((sound, true))
             }

@@ -28,9 +28,14 @@ pub struct Sam2Section {
     pub multimask: bool,
     /// An object score of 0 or less empties a frame's mask.
     pub object_gate: bool,
-    /// One of 0 or less on the prompted frame empties the masks of all: whether the clip shows what is referred to.
+    /// The prompted frame's score decides for all frames whether the clip shows what is referred to: see
+    /// [`clip_gate_threshold`](Self::clip_gate_threshold).
     #[serde(default)]
     pub clip_gate: bool,
+    /// With `clip_gate`, the probability of the object on the prompted frame (sigmoid of its score, 0 to 1) up to which
+    /// all masks are empty.
+    #[serde(default = "half")]
+    pub clip_gate_threshold: f64,
     /// Sizes and flags of SAM 2.
     pub model: Sam2Config,
 }
@@ -47,6 +52,10 @@ pub struct EncodersConfig {
     pub text: TextConfig,
 }
 
+fn half() -> f64 {
+    0.5
+}
+
 impl LoveConfig {
     /// The embedded default: small numbers everywhere.
     pub fn nano() -> Self {
@@ -55,6 +64,7 @@ impl LoveConfig {
                 multimask: false,
                 object_gate: true,
                 clip_gate: false,
+                clip_gate_threshold: half(),
                 model: Sam2Config::nano(),
             },
             encoders: EncodersConfig {

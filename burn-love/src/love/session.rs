@@ -14,7 +14,7 @@ pub struct LoveSession<'a, B: Backend> {
     config: TrackerConfig,
     prompt: Tensor<B, 3>,
     session: Option<TrackSession<'a, B>>,
-    /// Where all masks are empty if the object is not seen in the first frame: its score there, `[B, 1]`.
+    /// Where the first frame decides whether there is an object: its score there, `[B, 1]`.
     first_score: Option<Tensor<B, 2>>,
 }
 
@@ -57,15 +57,18 @@ impl<'a, B: Backend> LoveSession<'a, B> {
             }
         };
         match &self.first_score {
-            Some(first) => gated(output, first.clone()),
+            Some(first) => {
+                let threshold = self.model.config.sam2.clip_gate_threshold;
+                gated(output, first.clone(), (threshold / (1.0 - threshold)).ln())
+            }
             None => output,
         }
     }
 }
 
-/// Empties the masks, and takes over the score, where the `first` one, `[B, 1]`, is not above 0.
-fn gated<B: Backend>(output: FrameOutput<B>, first: Tensor<B, 2>) -> FrameOutput<B> {
-    let absent = first.clone().lower_equal_elem(0.0); // [B, 1]
+/// Empties the masks, and takes over the score, where the `first` one, `[B, 1]`, is not above `threshold`.
+fn gated<B: Backend>(output: FrameOutput<B>, first: Tensor<B, 2>, threshold: f64) -> FrameOutput<B> {
+    let absent = first.clone().lower_equal_elem(threshold); // [B, 1]
     let masks = absent
         .clone()
         .reshape([-1, 1, 1, 1])
@@ -93,13 +96,17 @@ mod tests {
             object_score: Tensor::from_data([[3.0], [4.0]], &device),
             iou: Tensor::ones([2, 1], &device),
         };
-        let gated = gated(output, Tensor::from_data([[-1.0], [0.5]], &device));
+        let first = Tensor::from_data([[-1.0], [0.5]], &device);
         let values = |x: TensorData| x.to_vec::<f32>().unwrap();
-        assert_eq!(
-            values(gated.low_res_logits.into_data()),
-            [-1024.0, -1024.0, 1.0, 1.0]
-        );
-        assert_eq!(values(gated.object_score.into_data()), [-1.0, 4.0]);
+        for (threshold, masks, scores) in [
+            (-2.0, [1.0, 1.0, 1.0, 1.0], [3.0, 4.0]),
+            (0.0, [-1024.0, -1024.0, 1.0, 1.0], [-1.0, 4.0]),
+            (0.5, [-1024.0; 4], [-1.0, 0.5]),
+        ] {
+            let gated = gated(output.clone(), first.clone(), threshold);
+            assert_eq!(values(gated.low_res_logits.into_data()), masks);
+            assert_eq!(values(gated.object_score.into_data()), scores);
+        }
     }
 
     #[test]
@@ -136,5 +143,13 @@ mod tests {
         });
         assert_eq!(empty, [first < second; 2]);
         assert!(first > second || scores(outputs).iter().all(|score| *score < 0.0));
+        // The first score is by half of their difference above 0, or below it.
+        let presence = f64::from(1.0 / (1.0 + (-(first - second) / 2.0).exp()));
+        for (threshold, absent) in [(presence - 1e-3, false), (presence + 1e-3, true)] {
+            model.config.sam2.clip_gate_threshold = threshold;
+            let [first, _] = track(&model);
+            let largest = f64::from(first.low_res_logits.max().into_scalar());
+            assert_eq!(largest == NO_OBJECT_LOGIT, absent, "{threshold}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     super::conv::Sizes,
     conv_gradients::tracked,
     matrix::Matrix,
-    permute::permuted,
+    permute::{permute, permuted},
     product::{Right, shared_product},
     *,
 };
@@ -165,8 +165,9 @@ pub(in super::super) fn conv1x1<B: Backend>(
     let x = match cast::<_, Tensor<Flex, 4>>(x) {
         Ok(x) => x,
         Err(x) => {
-            // In training the channels come last, as everywhere else.
-            let y = conv2d_channels_last(conv, x.permute([0, 2, 3, 1])); // BCHW → BHWC
+            // In training the channels come last, as everywhere else, and lie together: pixels are gathered twice.
+            let x = permute(x, [0, 2, 3, 1]).unwrap_or_else(|x| x.permute([0, 2, 3, 1])); // BCHW → BHWC
+            let y = conv2d_channels_last(conv, x);
             return y.map_or_else(|x| Err(x.permute([0, 3, 1, 2])), |y| Ok(y.permute([0, 3, 1, 2]))); // BHWC → BCHW
         }
     };

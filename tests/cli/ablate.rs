@@ -124,11 +124,11 @@ fn what_is_finished_is_not_done_again() {
         metrics["splits"].clone()
     };
     let earlier = read();
-    let all = [&more[..], &["--set", "eval.threshold=0.999"]].concat();
+    let all = [&more[..], &["--set", "sam2.object_gate=false"]].concat();
     let ended = ablate(&out, "ablation-no-accumulation", &all);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("as eval.threshold changed"),
+        ended.stderr.contains("as sam2.object_gate changed"),
         "{}",
         ended.stderr
     );

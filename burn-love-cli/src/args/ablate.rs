@@ -30,7 +30,8 @@ pub struct AblateArgs {
     /// Change a value of every config, such as train.steps=400; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Go on where an earlier call with the same arguments stopped: what is finished is not done again
+    /// Go on where an earlier call with the same arguments stopped: what is finished is not done again. What only evaluation uses
+    /// may differ (sam2.clip_gate_threshold, say): then runs are evaluated again, and older scores removed
     #[arg(long)]
     pub resume: bool,
     /// Where features of frozen parts are kept.

@@ -164,20 +164,18 @@ impl Planned {
                 CliError::input(message).hint("choose another --out, or the arguments of the first call")
             );
         }
-        let eval = self.folder.join("eval");
-        let path = eval.join("metrics.json");
+        let scores = self.folder.join("eval");
+        let path = scores.join("metrics.json");
         if before != self.config {
-            printer::note(format_args!(
-                "{}: evaluated again, as {} changed",
-                eval.display(),
-                differing_keys(&before, &self.config).join(", ")
-            ));
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(CliError::io(&path, &error))
-                }
-                _ => Ok(None),
-            };
+            if path.is_file() {
+                printer::note(format_args!(
+                    "{}: evaluated again, as {} changed",
+                    scores.display(),
+                    differing_keys(&before, &self.config).join(", ")
+                ));
+                output::prepare(&scores, true, eval::OWN)?;
+            }
+            return Ok(None);
         }
         let metrics = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
@@ -185,7 +183,7 @@ impl Planned {
             Err(error) => return Err(CliError::io(&path, &error)),
         };
         // Scores that were cut off as they were written, or are of before nulls were counted, are made again.
-        let expressions = ExpressionScore::read(&eval).unwrap_or_default();
+        let expressions = ExpressionScore::read(&scores).unwrap_or_default();
         Ok((rows(&metrics) == Some(expressions.len())).then_some((metrics, expressions)))
     }
 

@@ -45,6 +45,10 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
     let device = global.probe()?;
     output::check(&args.out, global.overwrite)?;
     if let Some(dump) = &args.dump {
+        if OWN.iter().any(|name| args.out.join(name) == *dump) {
+            let message = format!("--dump: expected a folder of its own, found {}", dump.display());
+            return Err(CliError::input(message).hint("a table of --out has that name"));
+        }
         output::check(dump, global.overwrite)?;
     }
     let options = EvalOptions {
@@ -75,8 +79,10 @@ pub fn run(args: &EvalArgs, global: &Global) -> Result<(), CliError> {
         Some(earlier) => evaluation.compare(earlier),
         None => Ok(()),
     };
-    // Scores that took minutes are kept, whatever the earlier ones are like. The folder was checked at the start; the dump may
-    // lie in it.
+    // Scores that took minutes are kept, whatever the earlier ones are like. The dump may lie beside them.
+    if OWN.iter().any(|name| args.out.join(name).exists()) {
+        output::check(&args.out, global.overwrite)?;
+    }
     output::prepare(&args.out, true, OWN)?;
     write(&evaluation, &args.out)?;
     compared?;

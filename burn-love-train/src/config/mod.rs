@@ -269,10 +269,14 @@ pub struct WeightsConfig {
 
 impl Config {
     /// The config with the defaults of what inference and evaluation alone use, so that those of one training are equal.
+    /// (`eval.threshold` is none of it: it decides which validation is the best.)
     pub fn as_trained(&self) -> Self {
         let default = Self::nano();
         let mut config = self.clone();
-        config.eval = default.eval;
+        config.eval = EvalConfig {
+            threshold: config.eval.threshold,
+            ..default.eval
+        };
         config.model.sam2.object_gate = default.model.sam2.object_gate;
         config.model.sam2.clip_gate = default.model.sam2.clip_gate;
         config.model.sam2.clip_gate_threshold = default.model.sam2.clip_gate_threshold;

@@ -415,6 +415,26 @@ mod tests {
     }
 
     #[test]
+    fn what_training_does_not_use_makes_no_other_training() {
+        let config = |sets: &[&str]| {
+            let sets: Vec<_> = sets.iter().map(|set| Source::Set((*set).into())).collect();
+            resolve(&sets)
+        };
+        let plain = config(&[]).unwrap().as_trained();
+        for gate in ["object_gate=false", "clip_gate=true", "clip_gate_threshold=0.9"] {
+            assert_eq!(config(&[&format!("sam2.{gate}")]).unwrap().as_trained(), plain);
+        }
+        assert_eq!(config(&["eval.null_threshold=0.6"]).unwrap().as_trained(), plain);
+        for key in ["eval.threshold=0.5", "sam2.multimask=true", "train.steps=7"] {
+            assert_ne!(config(&[key]).unwrap().as_trained(), plain, "{key}");
+        }
+        for threshold in ["0.0", "1.0", "-0.5", "nan"] {
+            let error = config(&[&format!("sam2.clip_gate_threshold={threshold}")]).unwrap_err();
+            assert!(error.to_string().contains("sam2.clip_gate_threshold"), "{error}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_with_a_way_out() {
         let error = |set: &str| resolve(&[Source::Set(set.into())]).unwrap_err();
         assert_eq!(

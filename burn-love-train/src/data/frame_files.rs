@@ -1,13 +1,13 @@
 //! The frame files of a clip, each of them read when it is asked for.
 
 use std::{
-    cell::OnceCell,
     fs::{self, File},
     io::{BufRead, BufReader, Cursor, Seek},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
-use image::{ImageReader, RgbImage};
+use image::{ImageError, ImageReader, RgbImage};
 
 use super::{DataError, files::decode, reader::expect_size};
 
@@ -16,13 +16,13 @@ const EXPECTED: &str = "a decodable frame";
 /// A clip's frame files in numeric order, at least one. Each is read once, when it is first asked for.
 #[derive(Debug, Clone)]
 pub struct FrameFiles {
-    files: Vec<(PathBuf, OnceCell<Vec<u8>>)>,
+    files: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
 }
 
 impl FrameFiles {
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
         Self {
-            files: paths.into_iter().map(|path| (path, OnceCell::new())).collect(),
+            files: paths.into_iter().map(|path| (path, OnceLock::new())).collect(),
         }
     }
 
@@ -68,7 +68,10 @@ impl FrameFiles {
                 size_of(BufReader::new(file))
             }
         };
-        size.map_err(|error| DataError::content(path, EXPECTED, error.to_string()))
+        size.map_err(|error| match error {
+            ImageError::IoError(error) => DataError::from_io(path, EXPECTED, error),
+            other => DataError::content(path, EXPECTED, other.to_string()),
+        })
     }
 
     /// Frame `t`.
@@ -99,6 +102,6 @@ impl FrameFiles {
     }
 }
 
-fn size_of(content: impl BufRead + Seek) -> Result<(u32, u32), image::ImageError> {
+fn size_of(content: impl BufRead + Seek) -> Result<(u32, u32), ImageError> {
     ImageReader::new(content).with_guessed_format()?.into_dimensions()
 }

@@ -125,6 +125,11 @@ impl FeatureCache {
         }
     }
 
+    /// Whether there is an entry, be it damaged or not.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.folder.join(key.path()).is_file()
+    }
+
     /// An entry, or only some frames of a clip's, unless it is not there or damaged.
     pub(super) fn get(&self, key: &Key, frames: Option<&[usize]>) -> Option<Features> {
         let path = self.folder.join(key.path());

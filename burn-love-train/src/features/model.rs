@@ -114,7 +114,7 @@ impl ModelFeatures {
         })
     }
 
-    /// A slot that is named by the content of files, which are read the first time alone.
+    /// A slot that is named by the content of files. While it holds an entry, they are not read for its name again.
     fn slot_of_files(
         &self,
         source: Source,
@@ -122,20 +122,17 @@ impl ModelFeatures {
         read: impl FnOnce(&mut Content) -> Result<(), DataError>,
     ) -> Result<Option<Slot>, DataError> {
         let Some(weights) = weights else { return Ok(None) };
-        let part = source.0;
+        let slot = |name| self.slot(source.0, weights, name);
         let names = || self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = names().get(&source).cloned();
-        let name = match known {
-            Some(name) => name,
-            None => {
-                let mut content = Content::new();
-                read(&mut content)?;
-                let name = content.finish();
-                names().insert(source, name.clone());
-                name
-            }
-        };
-        Ok(Some(self.slot(part, weights, name)))
+        let known = names().get(&source).cloned().map(slot);
+        if let Some(known) = known.filter(Slot::is_kept) {
+            return Ok(Some(known));
+        }
+        let mut content = Content::new();
+        read(&mut content)?;
+        let name = content.finish();
+        names().insert(source.clone(), name.clone());
+        Ok(Some(slot(name)))
     }
 
     fn slot(&self, part: Part, weights: &Fingerprint, input: String) -> Slot {

@@ -16,6 +16,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Whether there is an entry, be it damaged or not.
+    pub fn is_kept(&self) -> bool {
+        self.cache.has(&self.key)
+    }
+
     /// What is kept there, or only what is kept of some frames.
     pub fn get(&self, frames: Option<&[usize]>) -> Option<Features> {
         self.cache.get(&self.key, frames)

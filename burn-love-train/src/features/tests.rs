@@ -215,6 +215,14 @@ fn an_inputs_files_are_read_once() {
         (features.sight(files).unwrap().unwrap().key, frame)
     };
     let (first, heard) = (of_clip(&files), sound(|| b"c".to_vec()));
+    // Without an entry, another content has another name; with one, nobody looks.
+    assert_ne!(sound(|| b"d".to_vec()), heard);
+    assert_eq!(sound(|| b"c".to_vec()), heard);
+    for key in [&first.0, &first.1, &heard] {
+        let path = folder.path().join(key.path());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"").unwrap();
+    }
     let paths = (0..2).map(|t| files.path(t).to_path_buf()).collect();
     clip_folder
         .path()
@@ -254,8 +262,9 @@ fn of_some_frames_come_the_values_that_all_have_there() {
             whole.patches.select(1, indices.clone()).to_data()
         );
         assert_eq!(some.cls.to_data(), whole.cls.select(1, indices).to_data());
-        // A clip of fewer frames than that is another one.
+        // An entry of fewer frames than the clip has cannot be its own.
         assert!(slot.get(Some(&[4])).is_none());
+        assert_eq!(cache.report().damaged, 1);
     }
 }
 

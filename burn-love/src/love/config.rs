@@ -32,8 +32,8 @@ pub struct Sam2Section {
     /// [`clip_gate_threshold`](Self::clip_gate_threshold).
     #[serde(default)]
     pub clip_gate: bool,
-    /// With `clip_gate`, the probability of the object on the prompted frame (sigmoid of its score, 0 to 1) up to which
-    /// all masks are empty.
+    /// With `clip_gate`, the probability of the object on the prompted frame (sigmoid of its score) up to which all masks
+    /// are empty; between 0 and 1.
     #[serde(default = "half")]
     pub clip_gate_threshold: f64,
     /// Sizes and flags of SAM 2.

@@ -20,6 +20,11 @@ pub struct LoveSession<'a, B: Backend> {
 
 impl<'a, B: Backend> LoveSession<'a, B> {
     pub(super) fn new(model: &'a Sam2Love<B>, prompt: Tensor<B, 3>, config: TrackerConfig) -> Self {
+        let threshold = model.config.sam2.clip_gate_threshold;
+        assert!(
+            threshold > 0.0 && threshold < 1.0,
+            "expected 0 < clip_gate_threshold < 1, found {threshold}"
+        );
         Self {
             model,
             config,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Cursor, Seek},
+    io::{BufRead, BufReader, Cursor, ErrorKind, Seek},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -69,7 +69,9 @@ impl FrameFiles {
             }
         };
         size.map_err(|error| match error {
-            ImageError::IoError(error) => DataError::from_io(path, EXPECTED, error),
+            ImageError::IoError(error) if error.kind() != ErrorKind::UnexpectedEof => {
+                DataError::from_io(path, EXPECTED, error)
+            }
             other => DataError::content(path, EXPECTED, other.to_string()),
         })
     }
@@ -104,4 +106,36 @@ impl FrameFiles {
 
 fn size_of(content: impl BufRead + Seek) -> Result<(u32, u32), ImageError> {
     ImageReader::new(content).with_guessed_format()?.into_dimensions()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_cut_off_frame_is_named_with_what_was_expected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.png");
+        RgbImage::new(20, 10).save(&path).unwrap();
+        let files = || FrameFiles::new(vec![path.clone()]);
+        assert_eq!(files().size().unwrap(), (20, 10));
+        assert_eq!(files().frames().unwrap()[0].dimensions(), (20, 10));
+        let whole = fs::read(&path).unwrap();
+        let told = |error: DataError| {
+            let error = error.to_string();
+            assert!(error.contains("0.png: expected a decodable frame"), "{error}");
+        };
+        for length in [0, 4, 12, 20] {
+            fs::write(&path, &whole[..length]).unwrap();
+            told(files().size().unwrap_err());
+            told(files().frames().unwrap_err());
+            // With the content at hand, too.
+            let read = files();
+            read.content(0).unwrap();
+            told(read.size().unwrap_err());
+        }
+        fs::remove_file(&path).unwrap();
+        told(files().size().unwrap_err());
+        told(files().content(0).unwrap_err());
+    }
 }

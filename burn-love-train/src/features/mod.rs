@@ -9,8 +9,8 @@
 //!
 //! The fingerprint is that of the part's weights and config and of the backend; the file is named by the content of the
 //! input's own files. So nothing stale is ever read: what has changed has another name. (A run reads an input's files once
-//! for that, as long as it is kept: what changes or vanishes while it goes on is noticed by the next one.) Each file carries a checksum; a damaged one is
-//! computed again.
+//! for that, as long as it is kept: what changes or vanishes while it goes on is noticed by the next one.) Each file
+//! carries a checksum; a damaged one is computed again.
 //!
 //! | part | of | tensors |
 //! |---|---|---|

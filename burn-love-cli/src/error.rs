@@ -75,6 +75,13 @@ impl CliError {
         self
     }
 
+    /// A training's error where `command` is what goes on with it: its hint names that instead of `train`.
+    pub fn resumed_by(mut self, command: &str) -> Self {
+        let resume = format!("{command} --resume");
+        self.hint = self.hint.map(|hint| hint.replace("train --resume", &resume));
+        self
+    }
+
     /// A file that cannot be read or written.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         let message = format!("{}: {error}", path.display());
@@ -193,12 +200,12 @@ impl From<RunError> for CliError {
                 "mark rows of metadata.csv as {split}; `burn-love-cli data synth --out DIR` makes a data set",
             )),
             RunError::Diverged { .. } => Self::machine(error.to_string()).hint(
-                "the last steps changed nothing and a checkpoint was written: train --resume goes on behind them, \
-                 such as with --set train.lr=…, lower than before",
+                "the last steps changed nothing and a checkpoint was written: train --resume goes on behind them; \
+                 where it diverges again, a lower train.lr helps",
             ),
             RunError::Interrupted => Self {
                 message: error.to_string(),
-                hint: Some("go on with `train --resume` and the run's directory as --out".into()),
+                hint: Some("go on with `train --resume` and the same --out".into()),
                 code: 130,
             },
         }

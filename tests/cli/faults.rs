@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -45,7 +46,7 @@ fn arguments(out: &Path, steps: usize, resume: bool) -> Vec<String> {
 fn start(out: &Path, steps: usize, resume: bool) -> Child {
     Command::new(env!("CARGO_BIN_EXE_burn-love-cli"))
         .args(arguments(out, steps, resume))
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .expect("the program starts")
@@ -71,6 +72,16 @@ impl Running {
             assert!(self.0.try_wait().unwrap().is_none(), "the run ended by itself");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends a signal, and returns the exit code and what stderr held.
+    fn told(mut self, signal: &str) -> (Option<i32>, String) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.unwrap().success());
+        let mut stderr = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.0.wait().unwrap().code(), stderr)
     }
 }
 
@@ -163,16 +174,56 @@ fn a_run_that_is_killed_twenty_times_ends_with_the_same_bytes() {
 }
 
 #[test]
-fn the_systems_wish_to_stop_is_heard() {
+fn the_wish_to_stop_is_heard() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut child = Running(start(&out, 100_000, false));
+        child.wait_for(&out.join("last"));
+        let (code, stderr) = child.told(signal);
+        assert_eq!(code, Some(130), "{signal}: {stderr}");
+        assert!(
+            stderr.contains("go on with `train --resume`"),
+            "{signal}: {stderr}"
+        );
+        is_readable(&out);
+    }
+}
+
+#[test]
+fn an_ablation_that_is_stopped_says_how_it_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    let mut child = Running(start(&out, 100_000, false));
-    child.wait_for(&out.join("last"));
-    let id = child.0.id().to_string();
-    let told = Command::new("kill").args(["-TERM", &id]).status();
-    assert!(told.unwrap().success());
-    assert_eq!(child.0.wait().unwrap().code(), Some(130));
-    is_readable(&out);
+    let out = folder.path().join("table");
+    let ablate = |steps: &str, resume: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_burn-love-cli"));
+        command.args(["ablate", "--presets", "paper", "--nano-scale", "--device", "cpu"]);
+        command.args(["--data", text(pristine()), "--out", text(&out)]);
+        for set in [
+            "sam2.model.image_size=64",
+            "train.batch_size=1",
+            "train.warmup_steps=2",
+            "train.checkpoint_every=2",
+            steps,
+        ] {
+            command.args(["--set", set]);
+        }
+        command.args(resume.then_some("--resume"));
+        command.stderr(Stdio::piped()).stdout(Stdio::null());
+        command.spawn().expect("the program starts")
+    };
+    let mut child = Running(ablate("train.steps=60", false));
+    child.wait_for(&out.join("paper/seed-0/run/last"));
+    let (code, stderr) = child.told("-INT");
+    assert_eq!(code, Some(130), "{stderr}");
+    assert!(
+        stderr.contains("go on with `ablate --resume` and the same --out"),
+        "{stderr}"
+    );
+    assert!(!out.join("ablation.md").exists());
+
+    let mut child = Running(ablate("train.steps=60", true));
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    assert!(out.join("ablation.md").is_file());
 }
 
 #[test]

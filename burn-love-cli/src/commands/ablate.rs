@@ -86,7 +86,8 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
                     features: features.clone(),
                     dashboard: false,
                 };
-                job.run(device.clone())?;
+                job.run(device.clone())
+                    .map_err(|error| error.resumed_by("ablate"))?;
                 let metrics = one.judge(&data, &options, &device)?;
                 (metrics, ExpressionScore::read(&one.folder.join("eval"))?)
             }

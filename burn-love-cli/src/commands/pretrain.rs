@@ -53,7 +53,7 @@ pub fn run(command: &PretrainCommand, global: &Global) -> Result<(), CliError> {
     interrupt::stops(run.interrupter.clone());
     let made = with_backend!(device, |B, at| run.pretrain::<Autodiff<B>, CliError>(&at, ready));
     interrupt::stops_nothing();
-    let made = made.map_err(|error| go_on(error, stage))?;
+    let made = made.map_err(|error| error.resumed_by(&format!("pretrain {stage}")))?;
     if args.json {
         printer::data(serde_json::to_string(&made).expect("plain values"));
     } else {
@@ -74,11 +74,4 @@ pub fn run(command: &PretrainCommand, global: &Global) -> Result<(), CliError> {
     }
     let hint = "train for longer (--set train.steps=…), on more clips, or begin with what was learned (--set weights.…)";
     Err(CliError::found(format!("gates missed: {}", missed.join(", "))).hint(hint))
-}
-
-/// Hints of a training that tell of `--resume` name this command.
-fn go_on(mut error: CliError, stage: Stage) -> CliError {
-    let own = format!("pretrain {stage} --resume");
-    error.hint = error.hint.map(|hint| hint.replace("train --resume", &own));
-    error
 }

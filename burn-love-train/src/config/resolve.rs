@@ -121,6 +121,7 @@ impl ConfigError {
 /// If a preset, key or name of sizes does not exist, or a value does not fit.
 pub fn resolve(sources: &[Source]) -> Result<Config, ConfigError> {
     let mut tree = to_table(&Config::nano());
+    let mut layers = Vec::with_capacity(sources.len());
     for source in sources {
         let (origin, layer) = read(source)?;
         if let Some(version) = layer.get("format_version")
@@ -130,16 +131,26 @@ pub fn resolve(sources: &[Source]) -> Result<Config, ConfigError> {
             return Err(ConfigError::Value { origin, reason });
         }
         merge(&mut tree, layer, "", &origin)?;
+        layers.push((origin, tree.clone()));
     }
-    let origin = sources.last().map_or_else(|| "defaults".to_owned(), name);
-    let config: Config =
-        Value::Table(tree)
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Value {
-                origin: origin.clone(),
-                reason: error.message().into(),
-            })?;
-    check(&config).map_err(|reason| ConfigError::Value { origin, reason })?;
+    checked(tree).map_err(|reason| {
+        // The layer that brought it: behind each of those over it the same is wrong.
+        let spoiled = layers
+            .into_iter()
+            .rev()
+            .take_while(|(_, tree)| checked(tree.clone()).err().as_ref() == Some(&reason))
+            .last();
+        let origin = spoiled.map_or_else(|| "defaults".to_owned(), |(origin, _)| origin);
+        ConfigError::Value { origin, reason }
+    })
+}
+
+/// The config of a tree, or what is wrong with one of its values.
+fn checked(tree: Table) -> Result<Config, String> {
+    let config: Config = Value::Table(tree)
+        .try_into()
+        .map_err(|error: toml::de::Error| error.message().to_owned())?;
+    check(&config)?;
     Ok(config)
 }
 

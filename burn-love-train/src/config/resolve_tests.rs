@@ -168,6 +168,12 @@ fn mistakes_are_named_with_a_way_out() {
         let error = resolve(&sets).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
+    let sets = ["train.lr=0.1", "train.batch_size=0", "train.seed=3"];
+    let error = resolve(&sets.map(|set| Source::Set(set.into()))).unwrap_err();
+    assert!(
+        error.to_string().starts_with("--set train.batch_size=0: "),
+        "{error}"
+    );
     let preset = resolve(&[Source::Preset("papr".into())]).unwrap_err();
     assert_eq!(preset.hint().unwrap(), "did you mean `paper`?");
 }

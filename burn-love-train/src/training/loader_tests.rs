@@ -1,9 +1,14 @@
 //! What micro-batches hold.
 
+use burn_flex::Flex;
+use burn_love::love::Trainable;
+
 use super::*;
 use crate::{
     config::{Source, resolve},
     data::Split,
+    features::{CachePrecision, FeatureCache},
+    inference::initialise,
     synth::{SynthConfig, generate},
 };
 
@@ -136,4 +141,58 @@ fn the_first_frame_is_always_shown_and_every_other_one_at_times() {
         "{seen:?}"
     );
     assert_eq!(shown(10, 1, &mut rng), [0]);
+}
+
+#[test]
+fn what_is_known_and_what_is_not_make_one_batch() {
+    let (_root, rows) = small_rows();
+    let device = Default::default();
+    let model = resolve(&[Source::Preset("nano".into())]).unwrap().model;
+    let model = model.init::<Flex>(&device);
+    initialise(&model);
+    let nothing = Trainable::NOTHING;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Arc::new(FeatureCache::open(folder.path(), CachePrecision::F32, u64::MAX).unwrap());
+    let kept = ModelFeatures::new(cache, &model, &nothing, &device);
+    let shown = Shown {
+        masks: 2,
+        frames: 3,
+        patches: 0,
+    };
+    let plain = Rows { shown, ..rows() };
+    let keeping = Rows {
+        shown,
+        features: Some(kept),
+        ..rows()
+    };
+    // Two clips, of which the first one's features are kept.
+    let picture = |row: &Row| plain.data.frame_files(row).unwrap().content(0).unwrap().to_vec();
+    let first = picture(&plain.rows[0]);
+    let other = plain.rows.iter().position(|row| picture(row) != first).unwrap();
+    let features = |rows: &Rows, of: &[usize]| {
+        let batch = LoveBatch::<Flex> {
+            rows: rows.batch(0, 0, of).unwrap(),
+            vit_size: rows.preparer.vit_size(),
+            sam2_size: rows.preparer.sam2_size,
+            device,
+        };
+        let sights = batch.rows.sights.iter();
+        let sights: Vec<bool> = sights
+            .map(|sight| matches!(sight.pixels, Asked::Known(_)))
+            .collect();
+        (sights, batch.features(&model, &nothing))
+    };
+    features(&keeping, &[0]);
+    let (sights, (clip, neck)) = features(&keeping, &[0, other]);
+    assert_eq!(sights, [true, false]);
+    let (sights, (fresh_clip, fresh_neck)) = features(&plain, &[0, other]);
+    assert_eq!(sights, [false, false]);
+    let tolerance = burn::tensor::Tolerance::<f32>::rel_abs(1e-4, 1e-4);
+    let same = |found: TensorData, expected: TensorData| found.assert_approx_eq(&expected, tolerance);
+    same(clip.audio.into_data(), fresh_clip.audio.into_data());
+    same(clip.text.into_data(), fresh_clip.text.into_data());
+    same(clip.patches.into_data(), fresh_clip.patches.into_data());
+    same(clip.cls.into_data(), fresh_clip.cls.into_data());
+    same(neck.stride4.into_data(), fresh_neck.stride4.into_data());
+    same(neck.stride16.into_data(), fresh_neck.stride16.into_data());
 }

@@ -79,6 +79,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("train.lambda_object", train.lambda_object),
         ("train.lambda_pointing", train.lambda_pointing),
         ("train.lambda_grounding", train.lambda_grounding),
+        ("train.lambda_matching", train.lambda_matching),
     ];
     if let Some((key, value)) = finite
         .iter()
@@ -166,11 +167,15 @@ fn contradictions(config: &Config) -> Result<(), String> {
             "expected fusion.accumulation = true beside fusion.history = inclusive, found false".into(),
         );
     }
-    if train.lambda_grounding > 0.0 && config.model.encoders.vision.kind == VisionKind::Clip {
-        let found = train.lambda_grounding;
+    let of_patches = [
+        ("train.lambda_grounding", train.lambda_grounding),
+        ("train.lambda_matching", train.lambda_matching),
+    ];
+    if config.model.encoders.vision.kind == VisionKind::Clip
+        && let Some((key, found)) = of_patches.iter().find(|(_, weight)| *weight > 0.0)
+    {
         return Err(format!(
-            "expected train.lambda_grounding = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame \
-             alone, found {found}"
+            "expected {key} = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame alone, found {found}"
         ));
     }
     let limit = FusionConfig::MAX_AUDIO;

@@ -10,6 +10,9 @@ const SOUNDS: [&str; 6] = ["sound", "loud", "quiet", "nois", "audib", "heard"];
 /// Words that deny what they speak of, besides those that end with "n't".
 const DENIALS: [&str; 6] = ["no", "not", "without", "silent", "silence", "never"];
 
+/// Those of them that speak of sound by themselves.
+const SILENCE: [&str; 2] = ["silent", "silence"];
+
 /// How a row is deprived of the sound that it speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deprived<'a> {
@@ -39,7 +42,7 @@ impl SyntheticNulls {
 
     /// What becomes of a row, drawn anew each time; `others` have the sounds to swap with.
     pub(super) fn draw<'a>(self, row: &Row, others: &'a [Row], rng: &mut ChaCha8Rng) -> Option<Deprived<'a>> {
-        if self == Self::default() || row.is_null() || !speaks_of_sound(&row.expression) {
+        if self == Self::default() || row.is_null() || stated_sound(&row.expression) != Some(true) {
             return None;
         }
         let lot = rng.random_range(0.0..1.0);
@@ -55,18 +58,22 @@ impl SyntheticNulls {
     }
 }
 
-/// Whether an expression states a sound, so that it names nothing where that is not heard.
-fn speaks_of_sound(expression: &str) -> bool {
+/// Whether an expression states that its object sounds, so that it names nothing where that is not heard, or that it does
+/// not; nothing where it says neither, or denies something behind a sound.
+pub(super) fn stated_sound(expression: &str) -> Option<bool> {
     let words = expression.to_lowercase();
     let words = words.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’');
-    let mut stated = false;
+    let (mut sounds, mut denied) = (false, false);
     for word in words {
         if DENIALS.contains(&word) || word.ends_with("n't") || word.ends_with("n’t") {
-            return false;
+            if sounds {
+                return None;
+            }
+            denied = true;
         }
-        stated |= SOUNDS.iter().any(|sound| word.starts_with(sound));
+        sounds |= SOUNDS.iter().any(|sound| word.starts_with(sound)) || SILENCE.contains(&word);
     }
-    stated
+    sounds.then_some(!denied)
 }
 
 #[cfg(test)]
@@ -87,23 +94,28 @@ mod tests {
     }
 
     #[test]
-    fn expressions_that_state_a_sound() {
+    fn expressions_state_a_sound_or_deny_it() {
         for said in [
             "The object making the loudest sound.",
             "the sounding star",
             "the first object to make a sound",
             "the quietest thing",
         ] {
-            assert!(speaks_of_sound(said), "{said}");
+            assert_eq!(stated_sound(said), Some(true), "{said}");
         }
         for other in [
             "the tabla making no sound",
             "the instrument that didn't make any sound",
             "the silent star",
+        ] {
+            assert_eq!(stated_sound(other), Some(false), "{other}");
+        }
+        for other in [
+            "the sounding object that is not red",
             "the man playing the guitar",
             "the drum behind the man in red clothes",
         ] {
-            assert!(!speaks_of_sound(other), "{other}");
+            assert_eq!(stated_sound(other), None, "{other}");
         }
     }
 

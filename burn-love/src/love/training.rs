@@ -101,6 +101,9 @@ pub struct FramesOutput<B: Backend> {
     /// For each patch of the first frame that the fusion is shown a logit of showing the object, `[B, P]`
     /// ([`FusionOutput::grounding`]), where they are asked for.
     pub grounding: Option<Tensor<B, 2>>,
+    /// For each of these patches and each clip of the batch a logit of what it shows being heard there, `[B, P, B]`
+    /// ([`FusionOutput::matching`]), where the grounding is asked for.
+    pub matching: Option<Tensor<B, 3>>,
 }
 
 impl<B: Backend> Sam2Love<B> {
@@ -123,7 +126,7 @@ impl<B: Backend> Sam2Love<B> {
     /// # Shapes
     /// - `neck`: of `B·k` frames, the `k` frames of a clip in a row
     ///
-    /// `grounded` asks for [`FramesOutput::grounding`] as well.
+    /// `grounded` asks for [`FramesOutput::grounding`] and [`FramesOutput::matching`] as well.
     pub fn forward_features(
         &self,
         features: ClipFeatures<B>,
@@ -131,11 +134,15 @@ impl<B: Backend> Sam2Love<B> {
         k: usize,
         grounded: bool,
     ) -> FramesOutput<B> {
-        let (prompt, grounding) = if grounded {
-            let FusionOutput { prompt, grounding } = self.fusion.forward_grounded(features);
-            (prompt, Some(grounding))
+        let (prompt, grounding, matching) = if grounded {
+            let FusionOutput {
+                prompt,
+                grounding,
+                matching,
+            } = self.fusion.forward_grounded(features);
+            (prompt, Some(grounding), Some(matching))
         } else {
-            (self.fusion.forward(features), None)
+            (self.fusion.forward(features), None, None)
         };
         let [b, ..] = prompt.dims();
         let config = self
@@ -156,6 +163,7 @@ impl<B: Backend> Sam2Love<B> {
                 object_score: heads.object_score,
                 pointing,
                 grounding,
+                matching,
             };
         }
         let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
@@ -172,6 +180,7 @@ impl<B: Backend> Sam2Love<B> {
             object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
             pointing,
             grounding,
+            matching,
         }
     }
 }

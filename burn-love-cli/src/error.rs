@@ -17,6 +17,9 @@ use burn_love_train::{
 pub const ROOM: &str =
     "make room or see to the disk, then go on with train --resume: the last complete checkpoint is unharmed";
 
+/// What a training that was interrupted goes on with.
+pub const RUN_AS_OUT: &str = "the run's directory as --out";
+
 /// What a command says when it fails.
 #[derive(Debug)]
 pub struct CliError {
@@ -75,10 +78,13 @@ impl CliError {
         self
     }
 
-    /// A training's error where `command` is what goes on with it: its hint names that instead of `train`.
-    pub fn resumed_by(mut self, command: &str) -> Self {
+    /// A training's error where `command` goes on with it, given `arguments`: its hint names those instead of `train`'s.
+    pub fn resumed_by(mut self, command: &str, arguments: &str) -> Self {
         let resume = format!("{command} --resume");
-        self.hint = self.hint.map(|hint| hint.replace("train --resume", &resume));
+        self.hint = self.hint.map(|hint| {
+            let hint = hint.replace("train --resume", &resume);
+            hint.replace(RUN_AS_OUT, arguments)
+        });
         self
     }
 
@@ -201,11 +207,11 @@ impl From<RunError> for CliError {
             )),
             RunError::Diverged { .. } => Self::machine(error.to_string()).hint(
                 "the last steps changed nothing and a checkpoint was written: train --resume goes on behind them; \
-                 where it diverges again, a lower train.lr helps",
+                 where it diverges again, a lower train.lr may help",
             ),
             RunError::Interrupted => Self {
                 message: error.to_string(),
-                hint: Some("go on with `train --resume` and the same --out".into()),
+                hint: Some(format!("go on with `train --resume` and {RUN_AS_OUT}")),
                 code: 130,
             },
         }

@@ -75,10 +75,15 @@ impl Running {
     }
 
     /// Sends a signal, and returns the exit code and what stderr held.
-    fn told(mut self, signal: &str) -> (Option<i32>, String) {
+    fn told(self, signal: &str) -> (Option<i32>, String) {
         let id = self.0.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status();
         assert!(sent.unwrap().success());
+        self.ended()
+    }
+
+    /// Waits for its end, and returns the exit code and what stderr held.
+    fn ended(mut self) -> (Option<i32>, String) {
         let mut stderr = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (self.0.wait().unwrap().code(), stderr)
@@ -216,13 +221,17 @@ fn an_ablation_that_is_stopped_says_how_it_goes_on() {
     let (code, stderr) = child.told("-INT");
     assert_eq!(code, Some(130), "{stderr}");
     assert!(
-        stderr.contains("go on with `ablate --resume` and the same --out"),
+        stderr.contains("go on with `ablate --resume` and the same arguments"),
         "{stderr}"
     );
     assert!(!out.join("ablation.md").exists());
 
-    let mut child = Running(ablate("train.steps=60", true));
-    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    let (code, stderr) = Running(ablate("train.steps=60", true)).ended();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains("training from step ") && !stderr.contains("from step 0 "),
+        "{stderr}"
+    );
     assert!(out.join("ablation.md").is_file());
 }
 

@@ -87,7 +87,7 @@ pub fn run(args: &AblateArgs, global: &Global) -> Result<(), CliError> {
                     dashboard: false,
                 };
                 job.run(device.clone())
-                    .map_err(|error| error.resumed_by("ablate"))?;
+                    .map_err(|error| error.resumed_by("ablate", "the same arguments"))?;
                 let metrics = one.judge(&data, &options, &device)?;
                 (metrics, ExpressionScore::read(&one.folder.join("eval"))?)
             }

@@ -12,7 +12,7 @@ use super::train;
 use crate::{
     args::{Global, PretrainCommand},
     device::with_backend,
-    error::CliError,
+    error::{CliError, RUN_AS_OUT},
     interrupt, output, printer,
 };
 
@@ -53,7 +53,7 @@ pub fn run(command: &PretrainCommand, global: &Global) -> Result<(), CliError> {
     interrupt::stops(run.interrupter.clone());
     let made = with_backend!(device, |B, at| run.pretrain::<Autodiff<B>, CliError>(&at, ready));
     interrupt::stops_nothing();
-    let made = made.map_err(|error| error.resumed_by(&format!("pretrain {stage}")))?;
+    let made = made.map_err(|error| error.resumed_by(&format!("pretrain {stage}"), RUN_AS_OUT))?;
     if args.json {
         printer::data(serde_json::to_string(&made).expect("plain values"));
     } else {

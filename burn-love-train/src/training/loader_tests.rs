@@ -194,5 +194,6 @@ fn what_is_known_and_what_is_not_make_one_batch() {
     same(clip.patches.into_data(), fresh_clip.patches.into_data());
     same(clip.cls.into_data(), fresh_clip.cls.into_data());
     same(neck.stride4.into_data(), fresh_neck.stride4.into_data());
+    same(neck.stride8.into_data(), fresh_neck.stride8.into_data());
     same(neck.stride16.into_data(), fresh_neck.stride16.into_data());
 }

@@ -361,4 +361,47 @@ mod tests {
         let mean = f64::from(soft_cross_entropy_or_none(logits, covered).into_scalar());
         assert!((mean - (softmax(2.0) + softmax(0.0)) / 2.0).abs() < 1e-5);
     }
+
+    #[test]
+    fn matching_is_weighted_and_of_the_patches_that_are_shown() {
+        let device = Default::default();
+        let labels = Tensor::<B, 4>::from_data([[[[1.0, 1.0], [0.0, 0.0]]]], &device);
+        let output = FramesOutput {
+            logits: labels.clone() * 200.0 - 100.0,
+            object_score: Tensor::from_data([[50.0]], &device),
+            pointing: Tensor::zeros([1, 4], &device),
+            grounding: None,
+            matching: Some(Tensor::from_data([[[2.0], [-1.0]]], &device)),
+        };
+        let mut hearing = Hearing::default();
+        let row = crate::data::Row {
+            vid: "a".into(),
+            uid: "a_star_1".into(),
+            split: crate::data::Split::Train,
+            fid: "1".into(),
+            expression: "the sounding star".into(),
+        };
+        hearing.push(&row, Some(&row));
+        let loss = |matching, indices: [usize; 2]| {
+            let objective = Objective {
+                bce: 0.0,
+                dice: 0.0,
+                object: 0.0,
+                pointing: 0.0,
+                grounding: 0.0,
+                matching,
+                dice_scale: 1.0,
+            };
+            let indices = indices.to_vec();
+            let visible = VisiblePatches { total: 4, indices };
+            let losses = objective.losses(&output, labels.clone(), Some(&visible), &hearing);
+            f64::from(losses.total.into_scalar())
+        };
+        // −log of the chance that the star is heard, of the patches that show it: the second is, then both, then none.
+        let chance = |logit: f64| (1.0 + (-logit).exp()).ln();
+        assert!((loss(3.0, [1, 2]) - 3.0 * chance(2.0)).abs() < 1e-5);
+        assert!((loss(3.0, [0, 1]) - 1.5 * (chance(2.0) + chance(-1.0))).abs() < 1e-5);
+        assert_eq!(loss(3.0, [2, 3]), 0.0);
+        assert_eq!(loss(0.0, [0, 1]), 0.0);
+    }
 }

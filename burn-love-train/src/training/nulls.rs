@@ -13,6 +13,9 @@ const DENIALS: [&str; 6] = ["no", "not", "without", "silent", "silence", "never"
 /// Those of them that speak of sound by themselves.
 const SILENCE: [&str; 2] = ["silent", "silence"];
 
+/// Words from a denial to the sound that it denies, at most: "didn't make any sound".
+const REACH: usize = 3;
+
 /// How a row is deprived of the sound that it speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deprived<'a> {
@@ -59,21 +62,26 @@ impl SyntheticNulls {
 }
 
 /// Whether an expression states that its object sounds, so that it names nothing where that is not heard, or that it does
-/// not; nothing where it says neither, or denies something behind a sound.
+/// not; nothing where it says neither, or denies something else.
 pub(super) fn stated_sound(expression: &str) -> Option<bool> {
     let words = expression.to_lowercase();
     let words = words.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’');
-    let (mut sounds, mut denied) = (false, false);
-    for word in words {
+    let (mut sound, mut denial) = (None, None);
+    for (at, word) in words.filter(|word| !word.is_empty()).enumerate() {
         if DENIALS.contains(&word) || word.ends_with("n't") || word.ends_with("n’t") {
-            if sounds {
+            if sound.is_some() {
                 return None;
             }
-            denied = true;
+            denial = Some(at);
         }
-        sounds |= SOUNDS.iter().any(|sound| word.starts_with(sound)) || SILENCE.contains(&word);
+        if SOUNDS.iter().any(|stem| word.starts_with(stem)) || SILENCE.contains(&word) {
+            sound.get_or_insert(at);
+        }
     }
-    sounds.then_some(!denied)
+    match denial {
+        None => sound.map(|_| true),
+        Some(denial) => (sound? - denial <= REACH).then_some(false),
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +120,7 @@ mod tests {
         }
         for other in [
             "the sounding object that is not red",
+            "the object that is not red making a sound",
             "the man playing the guitar",
             "the drum behind the man in red clothes",
         ] {

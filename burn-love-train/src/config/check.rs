@@ -79,7 +79,6 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("train.lambda_object", train.lambda_object),
         ("train.lambda_pointing", train.lambda_pointing),
         ("train.lambda_grounding", train.lambda_grounding),
-        ("train.lambda_matching", train.lambda_matching),
     ];
     if let Some((key, value)) = finite
         .iter()
@@ -167,15 +166,11 @@ fn contradictions(config: &Config) -> Result<(), String> {
             "expected fusion.accumulation = true beside fusion.history = inclusive, found false".into(),
         );
     }
-    let of_patches = [
-        ("train.lambda_grounding", train.lambda_grounding),
-        ("train.lambda_matching", train.lambda_matching),
-    ];
-    if config.model.encoders.vision.kind == VisionKind::Clip
-        && let Some((key, found)) = of_patches.iter().find(|(_, weight)| *weight > 0.0)
-    {
+    if train.lambda_grounding > 0.0 && config.model.encoders.vision.kind == VisionKind::Clip {
+        let found = train.lambda_grounding;
         return Err(format!(
-            "expected {key} = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame alone, found {found}"
+            "expected train.lambda_grounding = 0 beside encoders.vision.kind = clip, whose patches show the middle of a frame \
+             alone, found {found}"
         ));
     }
     let limit = FusionConfig::MAX_AUDIO;

@@ -85,11 +85,6 @@ pub struct TrainConfig {
     /// shows it; the paper has none.
     #[serde(default)]
     pub lambda_grounding: f64,
-    /// Weight of a loss that has projected patches and sounds tell what is heard: those of an object that is said to sound
-    /// match its clip's sounds, those of one that is said to be silent do not, and none match other clips'; the paper has
-    /// none.
-    #[serde(default)]
-    pub lambda_matching: f64,
     /// Divisor inside DICE; with 1000, an empty target has almost no gradient.
     pub dice_scale: f64,
     /// Frames behind the prompted one whose masks are learned too, by tracking; the paper has none.
@@ -341,7 +336,6 @@ impl TrainConfig {
             lambda_object: 0.0,
             lambda_pointing: 0.0,
             lambda_grounding: 0.0,
-            lambda_matching: 0.0,
             dice_scale: 1000.0,
             tracked_frames: 0,
             fusion_frames: 0,

@@ -122,7 +122,6 @@ fn mistakes_are_named_with_a_way_out() {
         "train.max_skipped_in_row=0",
         "train.epsilon=nan",
         "train.lambda_grounding=-1",
-        "train.lambda_matching=-1",
         "train.dice_scale=inf",
         "train.best=accuracy",
         "fusion.mlp_ratio=0",
@@ -150,10 +149,6 @@ fn mistakes_are_named_with_a_way_out() {
         (
             &["encoders.vision=clip-nano", "train.lambda_grounding=1"],
             "train.lambda_grounding",
-        ),
-        (
-            &["encoders.vision=clip-nano", "train.lambda_matching=1"],
-            "train.lambda_matching",
         ),
         (&["data.null_repeats=0"], "data.null_repeats"),
         (

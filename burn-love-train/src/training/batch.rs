@@ -10,7 +10,7 @@ use burn_love::{
     sam2::{ImageEncoder, NeckFeatures},
 };
 
-use super::{VisiblePatches, matching::Hearing};
+use super::VisiblePatches;
 use crate::{
     features::Asked,
     inference::{Seen, hear, maps, read, see_pixels},
@@ -35,8 +35,6 @@ pub(super) struct BatchRows {
     pub sentences: Vec<Asked<Tokens>>,
     pub sounds: Vec<Asked<LogMel>>,
     pub sights: Vec<Sight>,
-    /// Whose sounds are heard, and what the expressions say of them.
-    pub hearing: Hearing,
     /// Patches that the fusion is shown of every frame, where it is not shown all.
     pub patches: Option<VisiblePatches>,
     /// The prompted frame and those tracked from it, row by row, `[3, S, S]` each.
@@ -141,11 +139,6 @@ impl<B: Backend> LoveBatch<B> {
     /// The patches that the fusion is shown, if not all.
     pub(super) fn visible_patches(&self) -> Option<&VisiblePatches> {
         self.rows.patches.as_ref()
-    }
-
-    /// Whose sounds are heard, and what the expressions say of them.
-    pub(super) fn hearing(&self) -> &Hearing {
-        &self.rows.hearing
     }
 
     /// The masks, 0 or 1, `[B, K, S, S]`.

@@ -141,7 +141,7 @@ impl fmt::Display for TrainEvent {
             } => write!(
                 f,
                 "step {step}/{total}  epoch {}  loss {:.4}  bce {:.4}  dice {:.4}  object {:.4}  pointing {:.4}  \
-                 {}{}J {:.3}  F {:.3}  |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  \
+                 {}J {:.3}  F {:.3}  |g| {norm:.2}  lr {lr:.1e}  {seconds:.2} s/step  \
                  {rows_per_second:.1} rows/s  {} MB  ETA {}",
                 epoch + 1,
                 values.loss,
@@ -152,9 +152,6 @@ impl fmt::Display for TrainEvent {
                 values
                     .grounding
                     .map_or_else(String::new, |grounding| format!("grounding {grounding:.4}  ")),
-                values
-                    .matching
-                    .map_or_else(String::new, |matching| format!("matching {matching:.4}  ")),
                 values.j,
                 values.f,
                 memory / 1_000_000,
@@ -291,7 +288,6 @@ impl RunLog {
         named.extend([("loss", values.loss), ("bce", values.bce), ("dice", values.dice)]);
         named.extend([("object", values.object), ("pointing", values.pointing)]);
         named.extend(values.grounding.map(|grounding| ("grounding", grounding)));
-        named.extend(values.matching.map(|matching| ("matching", matching)));
         named.extend([("J", values.j), ("F", values.f)]);
         append(metrics, *step, *epoch, split, named)
     }

@@ -54,9 +54,6 @@ pub struct StepValues {
     /// Cross-entropy of where the fusion finds the object, unweighted; nothing where it has no weight.
     #[serde(default)]
     pub grounding: Option<f64>,
-    /// Cross-entropy of which patches show what is heard, unweighted; nothing where it has no weight.
-    #[serde(default)]
-    pub matching: Option<f64>,
     /// Mean IoU of the first frame over the rows that show the object there.
     pub j: f64,
     /// Mean F-measure of precision and recall (β² = 0.3) of the first frame over the same rows, at the same threshold.
@@ -80,9 +77,6 @@ impl StepValues {
         if let Some(grounding) = values.grounding {
             *self.grounding.get_or_insert_default() += grounding * rows;
         }
-        if let Some(matching) = values.matching {
-            *self.matching.get_or_insert_default() += matching * rows;
-        }
         self.j += values.j * present;
         self.f += values.f * present;
         self.rows += values.rows;
@@ -99,7 +93,6 @@ impl StepValues {
             object: self.object / rows,
             pointing: self.pointing / present,
             grounding: self.grounding.map(|sum| sum / rows),
-            matching: self.matching.map(|sum| sum / rows),
             j: self.j / present,
             f: self.f / present,
             ..self
@@ -128,7 +121,7 @@ impl<B: Backend> LoveLearner<B> {
         let [b, _, h, w] = labels.dims();
         let losses = self
             .objective
-            .losses(output, labels.clone(), batch.visible_patches(), batch.hearing());
+            .losses(output, labels.clone(), batch.visible_patches());
         let first = |x: Tensor<B, 4>| x.narrow(1, 0, 1);
         let predicted = resize_bilinear(first(output.logits.clone()).detach(), [h, w]);
         let predicted = predicted
@@ -146,8 +139,8 @@ impl<B: Backend> LoveLearner<B> {
             losses.object,
             losses.pointing,
         ];
-        let (grounded, matched) = (losses.grounding.is_some(), losses.matching.is_some());
-        let parts = parts.into_iter().chain(losses.grounding).chain(losses.matching);
+        let grounded = losses.grounding.is_some();
+        let parts = parts.into_iter().chain(losses.grounding);
         let mut all: Vec<Tensor<B, 1>> = parts.map(Tensor::detach).collect();
         let scalars = all.len();
         all.extend([both, either, area].map(|x| x.reshape([b])));
@@ -170,7 +163,6 @@ impl<B: Backend> LoveLearner<B> {
             object: scalars[3],
             pointing: scalars[4],
             grounding: grounded.then(|| scalars[5]),
-            matching: matched.then(|| scalars[scalars.len() - 1]),
             j: j / shown,
             f: f / shown,
             rows: b,
@@ -186,7 +178,7 @@ impl<B: AutodiffBackend> TrainStep for LoveLearner<B> {
 
     fn step(&self, batch: LoveBatch<B>) -> TrainOutput<StepValues> {
         let (features, neck) = batch.features_in_training(&self.model, &self.trainable);
-        let grounded = self.objective.asks_the_fusion();
+        let grounded = self.objective.grounding > 0.0;
         let output = self
             .model
             .forward_features(features, neck, batch.mask_frames(), grounded);
@@ -201,7 +193,7 @@ impl<B: Backend> InferenceStep for LoveLearner<B> {
 
     fn step(&self, batch: LoveBatch<B>) -> StepValues {
         let (features, neck) = batch.features(&self.model, &self.trainable);
-        let grounded = self.objective.asks_the_fusion();
+        let grounded = self.objective.grounding > 0.0;
         let output = self
             .model
             .forward_features(features, neck, batch.mask_frames(), grounded);

@@ -107,15 +107,6 @@ pub struct Rows {
     pub features: Option<ModelFeatures>,
 }
 
-/// What is heard with a row.
-struct Sound<'a> {
-    content: Asked<LogMel>,
-    /// The row whose clip it comes from; nothing where there is no sound.
-    of: Option<&'a Row>,
-    /// Whether it makes a null of the row.
-    null: bool,
-}
-
 /// Loads micro-batches of [`Rows`] onto a device.
 #[derive(Debug, Clone)]
 pub struct LoveLoader<B: Backend> {
@@ -178,9 +169,8 @@ impl Rows {
             let some = show.frames > 0 && show.frames < t;
             let shown = some.then(|| shown(t, show.frames, &mut rng));
 
-            let Sound { content, of, null } = self.sound(row, t, &mut rng)?;
-            batch.sounds.push(content);
-            batch.hearing.push(row, of);
+            let (sound, null) = self.sound(row, t, &mut rng)?;
+            batch.sounds.push(sound);
 
             // Decoded at most once, and only where something has to be computed.
             let decoded = OnceCell::new();
@@ -240,13 +230,13 @@ impl Rows {
         })
     }
 
-    /// What is heard with a row.
-    fn sound<'a>(
-        &'a self,
-        row: &'a Row,
+    /// What is heard with a row, and whether that makes a null of it.
+    fn sound(
+        &self,
+        row: &Row,
         frames: usize,
         rng: &mut ChaCha8Rng,
-    ) -> Result<Sound<'a>, SampleError> {
+    ) -> Result<(Asked<LogMel>, bool), SampleError> {
         let features = self.features.as_ref();
         let of = |row: &Row| {
             let path = self.data.audio_path(row);
@@ -257,35 +247,18 @@ impl Rows {
             };
             Asked::new(slot, || self.preparer.sound_file(&path, frames))
         };
-        let own = || {
-            Ok(Sound {
-                content: of(row)?,
-                of: Some(row),
-                null: false,
-            })
-        };
         match self.nulls.draw(row, &self.rows, rng) {
             Some(Deprived::Muted) => {
                 let slot = features.and_then(|features| features.silence(frames));
-                let content = Asked::new(slot, || Ok::<_, SampleError>(background(frames)))?;
-                Ok(Sound {
-                    content,
-                    of: None,
-                    null: true,
-                })
+                let sound = Asked::new(slot, || Ok::<_, SampleError>(background(frames)))?;
+                Ok((sound, true))
             }
             // One that cannot be used, as it is too short for this clip, is left alone.
-            Some(Deprived::Swapped(other)) => of(other).map_or_else(
-                |_| own(),
-                |content| {
-                    Ok(Sound {
-                        content,
-                        of: Some(other),
-                        null: true,
-                    })
-                },
-            ),
-            None => own(),
+            Some(Deprived::Swapped(other)) => match of(other) {
+                Ok(sound) => Ok((sound, true)),
+                Err(_) => Ok((of(row)?, false)),
+            },
+            None => Ok((of(row)?, false)),
         }
     }
 }

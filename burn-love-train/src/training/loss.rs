@@ -13,7 +13,7 @@ use burn_love::{
     ops::{mean_rows, resize_bilinear, sum_rows},
 };
 
-use super::{batch::upload, matching::Hearing};
+use super::batch::upload;
 use crate::config::TrainConfig;
 
 /// Keeps DICE of two empty masks finite.
@@ -34,8 +34,6 @@ pub struct Objective {
     pub pointing: f64,
     /// Weight of the grounding's cross-entropy.
     pub grounding: f64,
-    /// Weight of the matching's cross-entropy.
-    pub matching: f64,
     /// Divisor inside DICE.
     pub dice_scale: f64,
 }
@@ -71,8 +69,6 @@ pub struct Losses<B: Backend> {
     pub pointing: Tensor<B, 1>,
     /// Cross-entropy of the patches that the fusion finds, where it was asked for them.
     pub grounding: Option<Tensor<B, 1>>,
-    /// Cross-entropy of the patches that show what is heard, where it was asked for.
-    pub matching: Option<Tensor<B, 1>>,
 }
 
 impl Objective {
@@ -84,18 +80,11 @@ impl Objective {
             object: config.lambda_object,
             pointing: config.lambda_pointing,
             grounding: config.lambda_grounding,
-            matching: config.lambda_matching,
             dice_scale: config.dice_scale,
         }
     }
 
-    /// Whether a part is about what the fusion makes of patches.
-    pub(super) fn asks_the_fusion(&self) -> bool {
-        self.grounding > 0.0 || self.matching > 0.0
-    }
-
-    /// The loss of predictions, at the labels' resolution. `visible` are the patches that the fusion was shown, if not all;
-    /// `hearing` is whose sounds are heard with the rows.
+    /// The loss of predictions, at the labels' resolution. `visible` are the patches that the fusion was shown, if not all.
     ///
     /// # Shapes
     /// - `labels`: `[B, K, H, W]`, 0 or 1
@@ -107,26 +96,18 @@ impl Objective {
         output: &FramesOutput<B>,
         labels: Tensor<B, 4>,
         visible: Option<&VisiblePatches>,
-        hearing: &Hearing,
     ) -> Losses<B> {
         let [b, k, h, w] = labels.dims();
         let device = labels.device();
         let first = labels.clone().narrow(1, 0, 1);
         let [_, cells] = output.pointing.dims();
         let pointing = soft_cross_entropy(output.pointing.clone(), covered(first.clone(), cells));
-        let of_patches = |count| match visible {
-            Some(patches) => covered(first.clone(), patches.total).select(1, patches.indices(&device)),
-            None => covered(first.clone(), count),
-        };
-        let grounding = output.grounding.clone().filter(|_| self.grounding > 0.0);
-        let grounding = grounding.map(|found| {
-            let [_, patches] = found.dims();
-            soft_cross_entropy_or_none(found, of_patches(patches))
-        });
-        let matching = output.matching.clone().filter(|_| self.matching > 0.0);
-        let matching = matching.map(|logits| {
-            let [_, patches, _] = logits.dims();
-            hearing.loss(logits, of_patches(patches))
+        let grounding = output.grounding.clone().map(|found| {
+            let covered = match visible {
+                Some(patches) => covered(first, patches.total).select(1, patches.indices(&device)),
+                None => covered(first, found.dims()[1]),
+            };
+            soft_cross_entropy_or_none(found, covered)
         });
         let logits = resize_bilinear(output.logits.clone(), [h, w]).reshape([b * k, h * w]);
         let labels = labels.reshape([b * k, h * w]);
@@ -138,10 +119,10 @@ impl Objective {
         if self.pointing > 0.0 {
             total = total + pointing.clone() * self.pointing;
         }
-        for (weight, part) in [(self.grounding, &grounding), (self.matching, &matching)] {
-            if let Some(part) = part {
-                total = total + part.clone() * weight;
-            }
+        if self.grounding > 0.0
+            && let Some(grounding) = &grounding
+        {
+            total = total + grounding.clone() * self.grounding;
         }
         Losses {
             total,
@@ -150,7 +131,6 @@ impl Objective {
             object,
             pointing,
             grounding,
-            matching,
         }
     }
 }
@@ -260,7 +240,6 @@ mod tests {
             object_score: Tensor::from_data([[50.0]], &Default::default()),
             pointing: Tensor::zeros([1, 4], &Default::default()),
             grounding: Some(Tensor::zeros([1, 4], &Default::default())),
-            matching: None,
         };
         let objective = Objective {
             bce: 1.0,
@@ -269,16 +248,9 @@ mod tests {
             // It costs at least the entropy of the cells that the object covers.
             pointing: 0.0,
             grounding: 0.0,
-            matching: 0.0,
             dice_scale: 1000.0,
         };
-        assert!(
-            objective
-                .losses(&output, labels, None, &Hearing::default())
-                .total
-                .into_scalar()
-                < 1e-5
-        );
+        assert!(objective.losses(&output, labels, None).total.into_scalar() < 1e-5);
     }
 
     #[test]
@@ -331,7 +303,6 @@ mod tests {
             object_score: Tensor::from_data([[50.0]], &device),
             pointing: Tensor::zeros([1, 4], &device),
             grounding: Some(Tensor::from_data([[2.0, 1.0]], &device)),
-            matching: None,
         };
         let objective = |grounding| Objective {
             bce: 0.0,
@@ -339,14 +310,12 @@ mod tests {
             object: 0.0,
             pointing: 0.0,
             grounding,
-            matching: 0.0,
             dice_scale: 1.0,
         };
         let loss = |grounding, indices: [usize; 2]| {
             let indices = indices.to_vec();
             let visible = VisiblePatches { total: 4, indices };
-            let losses =
-                objective(grounding).losses(&output, labels.clone(), Some(&visible), &Hearing::default());
+            let losses = objective(grounding).losses(&output, labels.clone(), Some(&visible));
             f64::from(losses.total.into_scalar())
         };
         let softmax = |logit: f64| (2f64.exp() + 1f64.exp() + 1.0).ln() - logit;
@@ -360,48 +329,5 @@ mod tests {
         let covered = Tensor::<B, 2>::from_data([[1.0, 0.0], [0.0, 0.0]], &device);
         let mean = f64::from(soft_cross_entropy_or_none(logits, covered).into_scalar());
         assert!((mean - (softmax(2.0) + softmax(0.0)) / 2.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn matching_is_weighted_and_of_the_patches_that_are_shown() {
-        let device = Default::default();
-        let labels = Tensor::<B, 4>::from_data([[[[1.0, 1.0], [0.0, 0.0]]]], &device);
-        let output = FramesOutput {
-            logits: labels.clone() * 200.0 - 100.0,
-            object_score: Tensor::from_data([[50.0]], &device),
-            pointing: Tensor::zeros([1, 4], &device),
-            grounding: None,
-            matching: Some(Tensor::from_data([[[2.0], [-1.0]]], &device)),
-        };
-        let mut hearing = Hearing::default();
-        let row = crate::data::Row {
-            vid: "a".into(),
-            uid: "a_star_1".into(),
-            split: crate::data::Split::Train,
-            fid: "1".into(),
-            expression: "the sounding star".into(),
-        };
-        hearing.push(&row, Some(&row));
-        let loss = |matching, indices: [usize; 2]| {
-            let objective = Objective {
-                bce: 0.0,
-                dice: 0.0,
-                object: 0.0,
-                pointing: 0.0,
-                grounding: 0.0,
-                matching,
-                dice_scale: 1.0,
-            };
-            let indices = indices.to_vec();
-            let visible = VisiblePatches { total: 4, indices };
-            let losses = objective.losses(&output, labels.clone(), Some(&visible), &hearing);
-            f64::from(losses.total.into_scalar())
-        };
-        // −log of the chance that the star is heard, of the patches that show it: the second is, then both, then none.
-        let chance = |logit: f64| (1.0 + (-logit).exp()).ln();
-        assert!((loss(3.0, [1, 2]) - 3.0 * chance(2.0)).abs() < 1e-5);
-        assert!((loss(3.0, [0, 1]) - 1.5 * (chance(2.0) + chance(-1.0))).abs() < 1e-5);
-        assert_eq!(loss(3.0, [2, 3]), 0.0);
-        assert_eq!(loss(0.0, [0, 1]), 0.0);
     }
 }

@@ -36,10 +36,6 @@ pub struct FusionOutput<B: Backend> {
     /// For each patch of the first frame a logit of showing the object: its product with that token, over √D, both as the
     /// transformer leaves them, `[B, P]`. `[seg]` is taken behind the first frame; a mean token has seen all frames.
     pub grounding: Tensor<B, 2>,
-    /// For each patch of the first frame and each clip of the batch a logit of what the patch shows being heard in that
-    /// clip: the products of both as they are projected, over √D, their exponentials averaged over the clip's sounds,
-    /// `[B, P, B]`.
-    pub matching: Tensor<B, 3>,
 }
 
 /// Projections, transformer and the learnable `[seg]`. See the [module docs](super).
@@ -117,23 +113,18 @@ impl<B: Backend> Fusion<B> {
         self.prompt.forward(self.fuse(input, false).token)
     }
 
-    /// The prompt of each clip, where in its first frame the object is, and what of that is heard.
+    /// The prompt of each clip, and where in its first frame the object is.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_grounded(&self, input: FusionInput<B>) -> FusionOutput<B> {
         let fused = self.fuse(input, true);
-        let Grounds {
-            token,
-            patches,
-            matching,
-        } = fused.grounds.expect("they were asked for");
+        let Grounds { token, patches } = fused.grounds.expect("they were asked for");
         let [b, p, d] = patches.dims();
         let products = matmul(token, patches.swap_dims(1, 2)); // [B, 1, P]
         FusionOutput {
             prompt: self.prompt.forward(fused.token),
             grounding: products.reshape([b, p]) / (d as f64).sqrt(),
-            matching,
         }
     }
 
@@ -184,7 +175,6 @@ impl<B: Backend> Fusion<B> {
         let grounds = grounded.then(|| Grounds {
             token: token.clone(),
             patches: output.narrow(1, length - t * p, p),
-            matching: tokens.matching(),
         });
         Fused { token, grounds }
     }
@@ -386,36 +376,6 @@ mod tests {
         found
             .into_data()
             .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
-    }
-
-    /// Sums over sounds one by one, in f64.
-    #[test]
-    fn matching_compares_projected_patches_with_all_clips_sounds() {
-        for strategy in [Strategy::Learnable, Strategy::Mean] {
-            let fusion = FusionConfig { strategy, ..config() }.init::<B>(&WIDTHS, &Default::default());
-            let input = input(2, 3, 1);
-            let rows = |x: Tensor<B, 3>| x.into_data().iter::<f64>().collect::<Vec<_>>();
-            let first = input.patches.clone().narrow(1, 0, 1).reshape([2, 9, 7]);
-            let patches = rows(fusion.vision.forward(first)); // [2, 9, 16]
-            let sounds = rows(fusion.audio.forward(input.audio.clone())); // [2, 3, 16]
-            let product = |patch: usize, sound: usize| -> f64 {
-                let pairs = patches[patch * 16..][..16]
-                    .iter()
-                    .zip(&sounds[sound * 16..][..16]);
-                pairs.map(|(p, s)| p * s).sum::<f64>() / 4.0
-            };
-            let expected: Vec<f32> = (0..2 * 9 * 2)
-                .map(|i| {
-                    let each = (0..3).map(|second| product(i / 2, i % 2 * 3 + second).exp());
-                    (each.sum::<f64>() / 3.0).ln() as f32
-                })
-                .collect();
-            let found = fusion.forward_grounded(input).matching;
-            assert_eq!(found.dims(), [2, 9, 2]);
-            found
-                .into_data()
-                .assert_approx_eq::<f32>(&TensorData::new(expected, [2, 9, 2]), Tolerance::absolute(1e-5));
-        }
     }
 
     #[test]

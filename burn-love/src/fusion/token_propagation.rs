@@ -5,7 +5,6 @@ use std::ops::Range;
 use burn::prelude::*;
 
 use super::{FusionTransformer, History, token_accumulation::history};
-use crate::ops::matmul;
 
 /// The projected modalities of one clip.
 pub(super) struct ProjectedTokens<B: Backend> {
@@ -35,8 +34,6 @@ pub(super) struct Grounds<B: Backend> {
     pub token: Tensor<B, 3>,
     /// The first frame's patches, `[B, P, D]`.
     pub patches: Tensor<B, 3>,
-    /// [`ProjectedTokens::matching`].
-    pub matching: Tensor<B, 3>,
 }
 
 impl<B: Backend> ProjectedTokens<B> {
@@ -50,22 +47,6 @@ impl<B: Backend> ProjectedTokens<B> {
         let aud = Tensor::zeros([b, 1, d], &device);
         let vis = Tensor::ones([b, 1, d], &device);
         Tensor::cat(vec![self.audio.clone(), aud, self.text.clone(), vis, vision], 1)
-    }
-
-    /// How well what each patch of the first frame shows goes with what is heard in each clip: the logarithm of the mean
-    /// exponential of its products with the clip's sounds, over √D.
-    ///
-    /// # Shapes
-    /// - output: `[B, P, B]`
-    pub fn matching(&self) -> Tensor<B, 3> {
-        let [b, _, p, d] = self.patches.dims();
-        let [_, a, _] = self.audio.dims();
-        let patches = self.patches.clone().narrow(1, 0, 1).reshape([1, b * p, d]);
-        let sounds = self.audio.clone().reshape([1, b * a, d]).swap_dims(1, 2);
-        let products = matmul(patches, sounds).reshape([b, p, b, a]) / (d as f64).sqrt();
-        let highest = products.clone().detach().max_dim(3);
-        let mean = (products - highest.clone()).exp().mean_dim(3);
-        (mean.log() + highest).reshape([b, p, b])
     }
 
     /// True at padding, for [`sequence`](Self::sequence) with `before` tokens in front and `after` behind the text.
@@ -119,7 +100,6 @@ pub(super) fn propagate<B: Backend>(
         let grounds = Grounds {
             token: first.clone().narrow(1, 0, 1),
             patches: first.clone().narrow(1, n, p),
-            matching: tokens.matching(),
         };
         (first.narrow(1, 0, n), Some(grounds))
     } else {

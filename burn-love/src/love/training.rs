@@ -101,9 +101,6 @@ pub struct FramesOutput<B: Backend> {
     /// For each patch of the first frame that the fusion is shown a logit of showing the object, `[B, P]`
     /// ([`FusionOutput::grounding`]), where they are asked for.
     pub grounding: Option<Tensor<B, 2>>,
-    /// For each of these patches and each clip of the batch a logit of what it shows being heard there, `[B, P, B]`
-    /// ([`FusionOutput::matching`]), where the grounding is asked for.
-    pub matching: Option<Tensor<B, 3>>,
 }
 
 impl<B: Backend> Sam2Love<B> {
@@ -126,7 +123,7 @@ impl<B: Backend> Sam2Love<B> {
     /// # Shapes
     /// - `neck`: of `B·k` frames, the `k` frames of a clip in a row
     ///
-    /// `grounded` asks for [`FramesOutput::grounding`] and [`FramesOutput::matching`] as well.
+    /// `grounded` asks for [`FramesOutput::grounding`] as well.
     pub fn forward_features(
         &self,
         features: ClipFeatures<B>,
@@ -134,15 +131,11 @@ impl<B: Backend> Sam2Love<B> {
         k: usize,
         grounded: bool,
     ) -> FramesOutput<B> {
-        let (prompt, grounding, matching) = if grounded {
-            let FusionOutput {
-                prompt,
-                grounding,
-                matching,
-            } = self.fusion.forward_grounded(features);
-            (prompt, Some(grounding), Some(matching))
+        let (prompt, grounding) = if grounded {
+            let FusionOutput { prompt, grounding } = self.fusion.forward_grounded(features);
+            (prompt, Some(grounding))
         } else {
-            (self.fusion.forward(features), None, None)
+            (self.fusion.forward(features), None)
         };
         let [b, ..] = prompt.dims();
         let config = self
@@ -163,7 +156,6 @@ impl<B: Backend> Sam2Love<B> {
                 object_score: heads.object_score,
                 pointing,
                 grounding,
-                matching,
             };
         }
         let (mut session, first) = tracker.start(&frame(0), Prompt::Tokens(prompt));
@@ -180,7 +172,6 @@ impl<B: Backend> Sam2Love<B> {
             object_score: Tensor::cat(outputs.into_iter().map(|output| output.object_score).collect(), 1),
             pointing,
             grounding,
-            matching,
         }
     }
 }

@@ -21,7 +21,7 @@ use burn_love::{
 use burn_love_tests::{Fixture, ParameterPath};
 use burn_love_train::{
     config::TrainConfig,
-    training::{GroupedAdamW, Hearing, Objective, WarmupDecayConfig, average_and_clip, parts},
+    training::{GroupedAdamW, Objective, WarmupDecayConfig, average_and_clip, parts},
 };
 
 use crate::{Cpu, GRADIENT, image_path, report};
@@ -109,7 +109,7 @@ fn loss(fixture: &Fixture, model: &Sam2Love<B>, objective: &Objective, i: usize)
     };
     let output = model.forward_features(features, neck, 1, false);
     let labels = fixture.tensor(&name("labels"), &device);
-    objective.losses(&output, labels, None, &Hearing::default()).total
+    objective.losses(&output, labels, None).total
 }
 
 #[test]

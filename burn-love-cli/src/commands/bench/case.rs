@@ -18,7 +18,7 @@ use burn_love::{
 };
 use burn_love_train::{
     config::{Config, Source, resolve},
-    training::{GroupedAdamW, Hearing, Objective, average_and_clip, parts},
+    training::{GroupedAdamW, Objective, average_and_clip, parts},
 };
 
 use crate::error::CliError;
@@ -303,9 +303,7 @@ fn train_step<B: AutodiffBackend>(config: &Config, device: &B::Device) -> Work {
     Box::new(move || {
         let learner = model.take().expect("put back behind each run");
         let output = learner.forward_features(features.clone(), neck.clone(), 1, false);
-        let loss = objective
-            .losses(&output, labels.clone(), None, &Hearing::default())
-            .total;
+        let loss = objective.losses(&output, labels.clone(), None).total;
         let mut grads = GradientsParams::from_grads(loss.backward(), &learner);
         average_and_clip(&learner, &mut grads, 1, clip);
         model = Some(optimizer.step(lr, learner, grads));
